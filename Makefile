@@ -1,0 +1,37 @@
+# covsim: `make run` shows what it does, `make test` proves that it works.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: run test test-all check benchmark schema clean
+
+run: $(INSTALLED)
+	$(BIN)/covsim run scenarios/covenant72b.yaml
+
+test: check
+	$(BIN)/pytest -m "not slow" -n 2
+
+test-all: check
+	$(BIN)/pytest -n 2
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+benchmark: $(INSTALLED)
+	$(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds -p no:xdist
+
+schema: $(INSTALLED)
+	$(BIN)/covsim schema > scenarios/schema.json
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
