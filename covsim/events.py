@@ -1,0 +1,293 @@
+"""What can happen in a run: frozen dataclasses, the only output of a simulation.
+
+Names are in the past tense; times are simulated seconds since the start, rates bits per second, sizes bytes as
+charged (of the deployment). A field marked `learned()` depends on tensors: it enters the learning digest, all others
+enter the clock digest. Together the two digests are the identity of an execution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+
+def learned(**keywords: Any) -> Any:
+    """A dataclass field whose value comes from tensors (a loss, a payload's hash), not from the clock."""
+    return field(metadata={"learned": True}, **keywords)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened at a simulated time."""
+
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeJoined(Event):
+    """A node took its place. `node` is `peer:<uid>` or `validator:<name>`; uid is -1 for a validator."""
+
+    node: str
+    uid: int
+    cohort: str
+    behavior: str
+    uplink_bits_per_s: float
+    downlink_bits_per_s: float
+    seconds_per_step: float
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOpened(Event):
+    """Window `window` began; the submissions of round `window - 1` count from now on."""
+
+    window: int
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trained(Event):
+    """A peer's inner steps for a round ended; `steps` were done of `wanted`."""
+
+    uid: int
+    round: int
+    steps: int
+    wanted: int
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted(Event):
+    """A payload lay complete in the store; `stored_s` is the store's own stamp and decides whether it is on time."""
+
+    uid: int
+    round: int
+    num_bytes: float
+    stored_s: float
+    on_time: bool
+    model_bytes: int = learned()
+    payload_sha256: str = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred(Event):
+    """A transfer ended. `purpose` is `submit`, `gather`, `observe` or `evaluate`; `complete` is False if it was cut."""
+
+    node: str
+    key: str
+    purpose: str
+    direction: str
+    num_bytes: float
+    started_s: float
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed(Event):
+    """One attempt of a node to read an object from the store failed."""
+
+    node: str
+    key: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered(Event):
+    """A node's gather for a round ended. `outcome` is `complete`, `partial`, `empty` or `aborted`.
+
+    `uids` are the peers whose payloads entered, `missing` those asked in vain, `reserves` how many stood in.
+    """
+
+    node: str
+    round: int
+    outcome: str
+    uids: tuple[int, ...]
+    missing: tuple[int, ...]
+    reserves: int
+    gather_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OuterStepTaken(Event):
+    """A node moved its theta. `lineage` names the history that it now shares with all who saw the same payloads."""
+
+    node: str
+    round: int
+    lineage: str = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSettled(Event):
+    """A peer's script for a round returned; the four spans add up to `time_s - started_s`."""
+
+    uid: int
+    round: int
+    started_s: float
+    compute_s: float
+    upload_s: float
+    download_s: float
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RoundSkipped(Event):
+    """A peer was still busy when it should have trained for this round."""
+
+    uid: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated(Event):
+    """What a validator saw of one peer in one round: a row of evidence, and the verdict that followed.
+
+    `status` is `ok`, `missing`, `late`, `early` or `invalid`; losses are nats per token, NaN where nothing was
+    measured. `reasons` says which rule acted, on which number, before and after.
+    """
+
+    validator: str
+    uid: int
+    round: int
+    status: str
+    stored_s: float
+    problem: str = learned()
+    own_before: float = learned()
+    own_after: float = learned()
+    random_before: float = learned()
+    random_after: float = learned()
+    overlap: float = learned()
+    overlap_with: int = learned()
+    gradient_score: float = learned()
+    indicator: float = learned()
+    indicator_average: float = learned()
+    mu: float = learned()
+    sigma: float = learned()
+    final_score: float = learned()
+    reasons: tuple[str, ...] = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class Scored(Event):
+    """A validator finished scoring a round and set its weights (uid, weight), burned share apart."""
+
+    validator: str
+    round: int
+    evaluated: int
+    evaluation_s: float
+    weights: tuple[tuple[int, float], ...] = learned()
+    burned: float = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatorSettled(Event):
+    """A validator is done with a round: scored, gathered, and its outer step taken if there was anything to take."""
+
+    validator: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListPublished(Event):
+    """The leader published whom to gather, in force from window `effective_window` on."""
+
+    validator: str
+    round: int
+    effective_window: int
+    selected: tuple[int, ...] = learned()
+    reserve: tuple[int, ...] = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleApplied(Event):
+    """How often a scoring rule could have acted for a validator in a round, and how often it did."""
+
+    validator: str
+    round: int
+    rule: str
+    eligible: int = learned()
+    fired: int = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutMeasured(Event):
+    """Loss, in nats per token, of a lineage on text that nobody trains on."""
+
+    node: str
+    round: int
+    lineage: str = learned()
+    loss: float = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatesCompared(Event):
+    """Figures that do not depend on the model's size, over the payloads that the leader gathered; NaN if undefined.
+
+    `steps_behind` is of the lineage that is farthest from the leader's as the exchange begins, in steps of the size of
+    the leader's last one.
+    """
+
+    round: int
+    honest_cosine: float = learned()
+    honest_overlap: float = learned()
+    senders_per_coordinate: float = learned()
+    steps_behind: float = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class RunStopped(Event):
+    """The run ended; `reason` names the stop condition that was reached."""
+
+    rounds: int
+    reason: str
+
+
+class Digest:
+    """The two running hashes over a run's events: what the clock saw, and what was learned."""
+
+    def __init__(self) -> None:
+        self._clock = hashlib.sha256()
+        self._learning = hashlib.sha256()
+        self.num_events = 0
+
+    def add(self, event: Event) -> None:
+        """Fold one event into both hashes."""
+        self.num_events += 1
+        name = type(event).__name__.encode()
+        for running, wants_learned in ((self._clock, False), (self._learning, True)):
+            chosen = [item for item in fields(event) if _is_learned(item) is wants_learned]
+            if chosen:
+                running.update(name + b"".join(_pack(getattr(event, item.name)) for item in chosen))
+
+    def add_final(self, theta: bytes) -> None:
+        """Fold the final parameters (little-endian float32) into the learning hash."""
+        self._learning.update(theta)
+
+    @property
+    def clock(self) -> str:
+        """Hex digest of all that the clock decided."""
+        return self._clock.hexdigest()
+
+    @property
+    def learning(self) -> str:
+        """Hex digest of all that came from tensors."""
+        return self._learning.hexdigest()
+
+
+def _is_learned(item: Field[Any]) -> bool:
+    return bool(item.metadata.get("learned", False))
+
+
+def _pack(value: Any) -> bytes:
+    """Canonical bytes: a type mark, then a fixed-width or length-prefixed body; every NaN is the same NaN."""
+    if isinstance(value, bool):
+        return b"b" + bytes([value])
+    if isinstance(value, int):
+        return b"i" + struct.pack("<q", value)
+    if isinstance(value, float):
+        return b"f" + (b"\0nan\0\0\0\0" if math.isnan(value) else struct.pack("<d", value + 0.0))
+    if isinstance(value, str):
+        return b"s" + struct.pack("<I", len(value.encode())) + value.encode()
+    assert isinstance(value, tuple), f"an event may not hold a {type(value).__name__}"
+    return b"t" + struct.pack("<I", len(value)) + b"".join(map(_pack, value))

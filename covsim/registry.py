@@ -1,0 +1,81 @@
+"""Parts by name: a part is a frozen pydantic model with a `kind`, enrolled by one decorator.
+
+The scenario schema is the discriminated union of what is registered, so a new part is one file: YAML, the JSON
+Schema, `covsim list` and the contract tests know it from then on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Part(BaseModel):
+    """A value that a scenario can name. Subclasses are final and declare `kind: Literal["..."] = "..."`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+PartType = TypeVar("PartType", bound=Part)
+
+
+class UnknownPart(ValueError):
+    """No part of that name is registered; the message suggests the nearest one."""
+
+
+class Registry(Generic[PartType]):
+    """The parts of one sort, by kind.
+
+    Args:
+        noun: what one of them is called in messages, for example `"behavior"`.
+    """
+
+    def __init__(self, noun: str) -> None:
+        self.noun = noun
+        self._parts: dict[str, type[PartType]] = {}
+
+    def register(self, part: type[PartType]) -> type[PartType]:
+        """Enrol a part under its `kind`. Raises ValueError when another class holds that name."""
+        kind = part.model_fields["kind"].default
+        holder = self._parts.get(kind)
+        if holder is not None and not _same_definition(holder, part):
+            raise ValueError(f"{self.noun} {kind!r} is registered twice: {_where(holder)} and {_where(part)}")
+        self._parts[kind] = part
+        return part
+
+    def __getitem__(self, kind: str) -> type[PartType]:
+        if kind not in self._parts:
+            raise UnknownPart(f"no {self.noun} is called {kind!r}{did_you_mean(kind, self._parts)}")
+        return self._parts[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._parts))
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def items(self) -> list[tuple[str, type[PartType]]]:
+        """Kinds and classes, in the order of their names."""
+        return sorted(self._parts.items())
+
+
+def did_you_mean(word: str, known: Any) -> str:
+    """` (did you mean 'x'?)` for the nearest of `known`, or the empty string."""
+    nearest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
+
+
+def _same_definition(first: type, second: type) -> bool:
+    """True for the class that a re-run notebook cell defines again."""
+    return first is second or (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
+
+
+def _where(part: type) -> str:
+    try:
+        return f"{inspect.getsourcefile(part)}:{inspect.getsourcelines(part)[1]}"
+    except (OSError, TypeError):
+        return f"{part.__module__}.{part.__qualname__}"
