@@ -1,0 +1,188 @@
+"""Text to tokens to shards: which sequences a uid trains on in a round, and which nobody ever trains on.
+
+Every answer is a pure function of (seed, uid, round), so a validator draws from the very pool that a peer was assigned
+without asking the peer. The deployed code seeds a pool with ((uid * 1,000,003) xor window) mod 2**32; here the address
+of the stream is ("shard", uid, round), which does the same without collisions between uids.
+
+Tokens are bytes. A sequence is T + 1 tokens of one document, at stride T: it reads T tokens and predicts T, and no two
+sequences predict the same token.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import lzma
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from covsim.choice import OneOf
+from covsim.learning.shardings import Document, Iid, Sharding, shardings
+from covsim.randomness import Streams
+from covsim.units import Share
+
+_SHA256 = {"state_of_the_union": "0eaf4db46e941fe5c8523b420ea620542b10cd589fa63be66087f70e0008f40c"}
+_GOLDEN = (5**0.5 - 1) / 2
+_FIRST_DRAWS = 256
+
+Positions = NDArray[np.int64]
+"""Where sequences start in the text, in bytes."""
+
+
+class Data(BaseModel):
+    """The `data:` section of a scenario: which text, how it is dealt over uids, and what nobody trains on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    corpus: Literal["state_of_the_union"] = Field(
+        default="state_of_the_union", description="a text bundled with covsim"
+    )
+    shards: Annotated[Sharding, OneOf(shardings, bare="kind")] = Field(
+        default=Iid(), description="how the text is dealt over uids"
+    )
+    pool_used: Annotated[Share, Field(ge=0.001, le=1)] = Field(
+        default=0.1875, description="part of its assigned pool that a peer trains on in a full round"
+    )
+    held_out: Annotated[Share, Field(ge=0.001, le=0.5)] = Field(
+        default=0.05, description="part of every document that nobody trains on"
+    )
+    held_out_sequences: int = Field(default=64, ge=1, le=100_000, description="sequences of the held-out measurement")
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What to train on, by name: the pool assigned to (uid, round), or one drawn from everything instead."""
+
+    shard: Literal["assigned", "random"]
+    uid: int
+    round: int
+
+
+class Corpus:
+    """The text of a run, cut into sequences for training and for the held-out measurement.
+
+    Args:
+        data: the `data:` section.
+        context: T, tokens that a sequence reads.
+        streams: the run's random streams.
+
+    Raises:
+        ValueError: no document has room for a held-out sequence of that context.
+    """
+
+    def __init__(self, data: Data, context: int, streams: Streams) -> None:
+        self._data, self._context, self._streams = data, context, streams
+        self.fingerprint, documents = _documents(data.corpus)
+        self._text = np.frombuffer(b"".join(document.text for document in documents), dtype=np.uint8)
+        training, held_out = _split(documents, context, data.held_out)
+        groups = data.shards.groups(documents)
+        members: list[list[Positions]] = [[] for _ in range(max(groups) + 1)]
+        for group, positions in zip(groups, training, strict=True):
+            members[group].append(positions)
+        self._sizes = np.array([sum(map(len, group)) for group in members])  # [G]
+        self._starts = np.cumsum(self._sizes) - self._sizes  # [G]
+        self._training = np.concatenate([positions for group in members for positions in group])
+        self._held_out = np.concatenate(held_out)
+        if not len(self._held_out) or not self._sizes.all():
+            raise ValueError(f"context {context} is too long for the text: some shard or the held-out part is empty")
+
+    def batches(self, batches: Batches, steps: int, batch: int) -> Tensor:
+        """The sequences of `steps` inner steps, int64 [steps, batch, T + 1]: the first of the named pool."""
+        positions = self.pool(batches.uid, batches.round, steps * batch, batches.shard)
+        return self._tokens(positions).view(steps, batch, self._context + 1)
+
+    def pool(self, uid: int, round: int, n: int, shard: Literal["assigned", "random"] = "assigned") -> Positions:
+        """The first `n` sequences of the pool of (uid, round): distinct until the shard is exhausted, then repeating.
+
+        A shorter pool is the beginning of a longer one, so a peer that does fewer steps trains on fewer of the same.
+        """
+        if shard == "random":
+            return self._pool(self._streams.numpy("random shard", uid, round), self._sizes / self._sizes.sum(), n)
+        mixture = self._data.shards.mixture(uid, self._sizes.astype(np.float64), self._streams)
+        return self._pool(self._streams.numpy("shard", uid, round), mixture, n)
+
+    def pool_size(self, steps: int, batch: int) -> int:
+        """Sequences in the pool of a round in which a peer trains on steps x batch of them."""
+        return int(np.ceil(round(steps * batch / self._data.pool_used, 6)))
+
+    def assigned_sample(
+        self, uid: int, round: int, steps: int, batch: int, n: int, generator: np.random.Generator
+    ) -> Tensor:
+        """A validator's `n` sequences [n, T + 1] from the pool of (uid, round), trained on by the peer or not.
+
+        `steps` and `batch` are those of a full round; they fix the size of the pool.
+        """
+        size = self.pool_size(steps, batch)
+        chosen = generator.choice(size, n, replace=n > size)
+        return self._tokens(self.pool(uid, round, size)[chosen])
+
+    def random_sample(self, n: int, generator: np.random.Generator) -> Tensor:
+        """`n` sequences [n, T + 1] from all the text that may be trained on, whoever it is assigned to."""
+        size = len(self._training)
+        return self._tokens(self._training[generator.choice(size, n, replace=n > size)])
+
+    def held_out(self) -> Tensor:
+        """Sequences that nobody trains on [n, T + 1], spread evenly over the years; the same for every seed."""
+        n = min(self._data.held_out_sequences, len(self._held_out))
+        return self._tokens(self._held_out[np.arange(n) * len(self._held_out) // n])
+
+    def _pool(self, generator: np.random.Generator, mixture: NDArray[np.float64], n: int) -> Positions:
+        """Distinct draws in order; a burst of draws without anything new means that the shard is exhausted."""
+        bounds = np.cumsum(mixture)[:-1]
+        picked, draws = np.empty(0, dtype=np.int64), _FIRST_DRAWS
+        while len(picked) < n:
+            which, where = generator.random((draws, 2)).T
+            group = np.searchsorted(bounds, which, side="right")
+            burst = self._starts[group] + (where * self._sizes[group]).astype(np.int64)
+            known, picked = len(picked), _distinct(np.concatenate([picked, burst]))
+            if len(picked) == known:
+                break
+            draws *= 2  # the bursts do not depend on n, so neither does the order of the pool
+        return self._training[np.resize(picked, n)]
+
+    def _tokens(self, positions: Positions) -> Tensor:
+        return torch.from_numpy(self._text[positions[:, None] + np.arange(self._context + 1)].astype(np.int64))
+
+
+@functools.cache
+def _documents(name: str) -> tuple[str, tuple[Document, ...]]:
+    """The sha256 of a bundled text and its documents, in the order of their years."""
+    packed = resources.files("covsim.data").joinpath(f"{name}.jsonl.xz").read_bytes()
+    raw = lzma.decompress(packed)
+    fingerprint = hashlib.sha256(raw).hexdigest()
+    if fingerprint != _SHA256[name]:
+        raise ValueError(f"the bundled text {name!r} is damaged: its sha256 is {fingerprint}, not {_SHA256[name]}")
+    rows = [json.loads(line) for line in raw.decode().splitlines()]
+    return fingerprint, tuple(Document(row["year"], row["party"], row["text"].encode()) for row in rows)
+
+
+def _split(documents: Sequence[Document], context: int, share: float) -> tuple[list[Positions], list[Positions]]:
+    """Where the training and the held-out sequences of each document start.
+
+    The held-out part is one contiguous block per document, at places that differ from document to document; so the
+    two parts touch at two tokens a document, and predict none in common.
+    """
+    training, held_out, start = [], [], 0
+    for index, document in enumerate(documents):
+        count = max(0, (len(document.text) - 1) // context)
+        positions = start + context * np.arange(count, dtype=np.int64)
+        block = round(count * share)
+        first = int((index + 1) * _GOLDEN % 1 * (count - block + 1))
+        held_out.append(positions[first : first + block])
+        training.append(np.delete(positions, slice(first, first + block)))
+        start += len(document.text)
+    return training, held_out
+
+
+def _distinct(values: Positions) -> Positions:
+    """The values without repetitions, each at its first place."""
+    return values[np.sort(np.unique(values, return_index=True)[1])]

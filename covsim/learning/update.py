@@ -1,0 +1,61 @@
+"""A pseudo-gradient that may not have been computed yet, with the arithmetic that behaviors need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+class Scalar:
+    """A number taken from an update, computed when it is asked for."""
+
+    def __init__(self, compute: Callable[[], float]) -> None:
+        self._compute = compute
+        self._value: float | None = None
+
+    def value(self) -> float:
+        """The number; computed once."""
+        if self._value is None:
+            self._value = self._compute()
+        return self._value
+
+
+class Update:
+    """A lazy flat vector [N]; expressions of updates are updates, and none is computed before its value is asked for.
+
+    An update keeps what it was made from, so that a checkpoint finds every value that may still be asked for.
+    """
+
+    def __init__(self, compute: Callable[[], Tensor]) -> None:
+        self._compute = compute
+        self._value: Tensor | None = None
+
+    def value(self) -> Tensor:
+        """The vector [N]; computed once, and not to be changed in place."""
+        if self._value is None:
+            self._value = self._compute()
+        return self._value
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Update:
+        """The update `function(value)`, for a function from [N] to [N] that leaves its argument alone."""
+        return Update(lambda: function(self.value()))
+
+    def norm(self) -> Scalar:
+        """The Euclidean norm."""
+        return Scalar(lambda: float(self.value().norm()))
+
+    def __neg__(self) -> Update:
+        return Update(lambda: -self.value())
+
+    def __mul__(self, factor: float) -> Update:
+        return Update(lambda: factor * self.value())
+
+    def __rmul__(self, factor: float) -> Update:
+        return self * factor
+
+    def __add__(self, other: Update) -> Update:
+        return Update(lambda: self.value() + other.value())
+
+    def __sub__(self, other: Update) -> Update:
+        return Update(lambda: self.value() - other.value())
