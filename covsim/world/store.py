@@ -1,0 +1,243 @@
+"""The object store: complete objects by key, stamped when their last byte arrives, read over links that may fail.
+
+Uploads share the writer's uplink and the store's ingress, downloads the store's egress and the reader's downlink. An
+object is opaque bytes; the clock charges for `charged_bytes`, the size it has in the deployment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import simpy
+from pydantic import BaseModel, ConfigDict, Field
+
+from covsim.events import Event, ReadFailed, Transferred
+from covsim.randomness import Streams
+from covsim.units import Rate, Seconds, Share, Size
+from covsim.world.clock import on_event
+from covsim.world.fairness import Resource
+from covsim.world.network import Network, Transfer
+
+
+class StoreSettings(BaseModel):
+    """The `store:` section: how fast the store is, and how reliable."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    ingress: Rate | None = Field(
+        default=None, gt=0, le=1e18, description="What all uploads have together; unlimited if not given."
+    )
+    egress: Rate | None = Field(
+        default=None, gt=0, le=1e18, description="What all downloads have together; unlimited if not given."
+    )
+    read_failure: Share = Field(default=0.0, description="Chance that one attempt to read fails.")
+    retries: int = Field(default=3, ge=0, le=1000, description="Further attempts after a read that failed.")
+    retry_delay: Seconds = Field(default=1.0, ge=0, le=86_400, description="Wait before a further attempt.")
+    max_object: Size = Field(default=5e12, gt=0, le=1e18, description="Largest object accepted, as charged.")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that lies complete in the store; `stored_s` is the store's own stamp."""
+
+    key: str
+    owner: str
+    data: bytes = field(repr=False)
+    charged_bytes: float
+    stored_s: float
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of one direction that have left a sender, and whether they came to be of use: sent = received + lost."""
+
+    sent_bytes: float = 0.0
+    received_bytes: float = 0.0
+    lost_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a transfer under way is for."""
+
+    node: str
+    key: str
+    purpose: str
+    direction: str
+    started_s: float
+
+
+Waiting = Generator[simpy.Event, Any, StoredObject | None]
+
+
+class ObjectStore:
+    """Where payloads meet.
+
+    Args:
+        env: the simulation whose time passes.
+        network: carries what is put and got; its latency is paid by every request.
+        settings: the `store:` section.
+        streams: read failures are drawn from `("read", node, purpose, key, attempt)`.
+        emit: takes a `Transferred` for every transfer that ends and a `ReadFailed` for every failed attempt.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        network: Network,
+        settings: StoreSettings,
+        streams: Streams,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.settings = settings
+        self.ingress = Resource("store ingress", math.inf if settings.ingress is None else settings.ingress)
+        self.egress = Resource("store egress", math.inf if settings.egress is None else settings.egress)
+        self.uploads = Traffic()
+        self.downloads = Traffic()
+        self._env = env
+        self._network = network
+        self._streams = streams
+        self._emit = emit
+        self._objects: dict[str, StoredObject] = {}
+        self._arrivals: dict[str, simpy.Event] = {}
+        self._under_way: dict[Transfer, _Request] = {}
+
+    def put(
+        self, node: str, uplink: Resource, key: str, data: bytes, charged_bytes: float, *, purpose: str = "submit"
+    ) -> Waiting:
+        """Upload an object; a later put to the same key replaces it, with a new stamp.
+
+        A process body: `stored = yield from store.put(...)`. Closing or interrupting it cuts the upload, and nothing
+        is stored.
+
+        Args:
+            node: who uploads, and then owns the object.
+            uplink: the node's link.
+            key: where it will lie.
+            data: the object.
+            charged_bytes: its size for the clock.
+            purpose: what the event is to say, see `covsim.events.Transferred`.
+
+        Returns:
+            The object as stored, or None if the store refuses it for its size.
+        """
+        if charged_bytes > self.settings.max_object:
+            yield self._env.timeout(self._network.settings.latency)
+            return None
+        request = _Request(node, key, purpose, "up", self._env.now)
+        transfer = self._start(request, (uplink, self.ingress), charged_bytes)
+        # It lands by itself: who is interrupted at the instant of the last byte has uploaded the object all the same.
+        landed: list[StoredObject] = []
+        on_event(transfer.done, lambda done: landed.extend(self._land(request, data, charged_bytes, bool(done.value))))
+        yield from _complete(transfer)
+        return landed[0] if landed else None
+
+    def get(self, node: str, downlink: Resource, key: str, *, purpose: str = "gather") -> Waiting:
+        """Download an object as it lies there when the attempt begins.
+
+        A process body: `stored = yield from store.get(...)`. Closing or interrupting it cuts the download.
+
+        Args:
+            node: who downloads.
+            downlink: the node's link.
+            key: what to read.
+            purpose: what the event is to say, see `covsim.events.Transferred`.
+
+        Returns:
+            The object, or None if there is none, every attempt failed or the download was cut.
+        """
+        for attempt in range(self.settings.retries + 1):
+            stored = self._objects.get(key)
+            if stored is None:
+                yield self._env.timeout(self._network.settings.latency)
+                return None
+            if not self._fails(node, purpose, key, attempt):
+                request = _Request(node, key, purpose, "down", self._env.now)
+                transfer = self._start(request, (self.egress, downlink), stored.charged_bytes)
+                complete = yield from _complete(transfer)
+                return stored if complete else None
+            yield self._env.timeout(self._network.settings.latency)
+            self._emit(ReadFailed(self._env.now, node, key, attempt))
+            if attempt < self.settings.retries:
+                yield self._env.timeout(self.settings.retry_delay)
+        return None
+
+    def stat(self, key: str) -> StoredObject | None:
+        """What lies complete under a key, or None; asking is free."""
+        return self._objects.get(key)
+
+    def arrival(self, key: str) -> simpy.Event:
+        """An event that fires, with the object, when one lands under a key; it has fired already if one lies there."""
+        stored = self._objects.get(key)
+        if stored is not None:
+            return self._env.event().succeed(stored)
+        return self._arrivals.setdefault(key, self._env.event())
+
+    def forget(self, is_old: Callable[[str], bool]) -> None:
+        """Delete the objects whose keys are old; downloads under way keep theirs."""
+        self._objects = {key: stored for key, stored in self._objects.items() if not is_old(key)}
+        # Somebody may still wait for a key that nobody has put: only arrivals without a waiter go.
+        self._arrivals = {key: event for key, event in self._arrivals.items() if event.callbacks or not is_old(key)}
+
+    def cut_all(self) -> None:
+        """Cut all transfers under way, in the order in which they began, and account for them: the end of a run."""
+        for transfer in list(self._under_way):
+            transfer.cancel()
+            self._finish(transfer)
+
+    def _fails(self, node: str, purpose: str, key: str, attempt: int) -> bool:
+        return self._streams.uniform("read", node, purpose, key, attempt) < self.settings.read_failure
+
+    def _start(self, request: _Request, path: tuple[Resource, Resource], charged_bytes: float) -> Transfer:
+        transfer = self._network.transfer(path, charged_bytes, self._network.settings.latency)
+        self._under_way[transfer] = request
+        on_event(transfer.done, lambda _: self._finish(transfer))
+        return transfer
+
+    def _finish(self, transfer: Transfer) -> None:
+        """Account for a transfer that is complete or cut."""
+        request = self._under_way.pop(transfer, None)
+        if request is None:  # cut_all has accounted for it
+            return
+        complete, moved_bytes = bool(transfer.done.value), transfer.moved_bytes
+        traffic = self.uploads if request.direction == "up" else self.downloads
+        traffic.sent_bytes += moved_bytes
+        if complete:
+            traffic.received_bytes += transfer.num_bytes
+        else:
+            traffic.lost_bytes += moved_bytes
+        self._emit(
+            Transferred(
+                self._env.now,
+                request.node,
+                request.key,
+                request.purpose,
+                request.direction,
+                moved_bytes,
+                request.started_s,
+                complete,
+            )
+        )
+
+    def _land(self, request: _Request, data: bytes, charged_bytes: float, complete: bool) -> list[StoredObject]:
+        """Stamp an object and show it, and wake who waits for it; nothing lands from an upload that was cut."""
+        if not complete:
+            return []
+        stored = StoredObject(request.key, request.node, data, charged_bytes, self._env.now)
+        self._objects[request.key] = stored
+        arrival = self._arrivals.pop(request.key, None)
+        if arrival is not None:
+            arrival.succeed(stored)
+        return [stored]
+
+
+def _complete(transfer: Transfer) -> Generator[simpy.Event, Any, bool]:
+    """Wait for a transfer; whatever throws the waiter out cuts it."""
+    try:
+        complete: bool = yield transfer.done
+    finally:
+        transfer.cancel()
+    return complete
