@@ -1,0 +1,102 @@
+"""Checks on submissions before anything is measured, and on measurements before anything is scored.
+
+What makes a payload itself invalid is the protocol's decoder's to say (`InvalidPayload`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from covsim.gauntlet.evidence import Evidence, Status
+from covsim.gauntlet.loss_score import gradient_score, own_improvement
+from covsim.protocol.base import Decoded
+
+
+def submission_status(stored_s: float | None, opens_s: float, closes_s: float) -> Status:
+    """Where a store stamp lies against the put window, which is half-open: [opens, closes).
+
+    `None` stands for an object that the store does not hold. The deployed interval is closed; half-open, a stamp
+    belongs to one window at most.
+    """
+    if stored_s is None:
+        return "missing"
+    if stored_s < opens_s:
+        return "early"
+    return "ok" if stored_s < closes_s else "late"
+
+
+def settle(evidence: Evidence) -> Evidence:
+    """The evidence with losses that make no finite score turned into a status.
+
+    A loss after the trial step that is not finite, or that no finite improvement can be made of, is the payload's
+    doing: it counts as invalid. A loss before it that is not finite, or not positive, is the validator's own trouble:
+    then the submission counts as unseen. The deployed code lets such numbers into the match.
+    """
+    if not evidence.measured:
+        return evidence
+    before, after = (evidence.own_before, evidence.random_before), (evidence.own_after, evidence.random_after)
+    if not all(math.isfinite(loss) and loss > 0 for loss in before):
+        return replace(evidence, status="unseen", problem=f"the validator's own losses are {before[0]}, {before[1]}")
+    if not all(map(math.isfinite, (own_improvement(evidence), gradient_score(evidence)))):
+        return replace(evidence, status="invalid", problem=f"losses after the trial step are {after[0]}, {after[1]}")
+    return evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What a later uploader has in common with the payload most like it among those that were not later."""
+
+    share: float
+    with_uid: int
+    stored_s: float
+
+
+def overlap_matrix(payloads: Sequence[Decoded]) -> Tensor:
+    """Top-k index overlap of every pair of payloads [E, E]: per chunk the share of common indices, averaged by size.
+
+    Weighting each chunk by its number of indices makes the average the number of common indices over all indices, so
+    one product of 0/1 matrices gives all pairs; only coordinates that two payloads share are columns of it. Chunks
+    that are sent whole say nothing about whose indices they are and do not count (the deployed code counts them;
+    there they are a small part of a large model). NaN where every chunk is sent whole.
+    """
+    chosen = [payload.index[payload.kept_share < 1] for payload in payloads]
+    num_indices = [len(index) for index in chosen]
+    assert len(set(num_indices)) <= 1, "payloads of one codec hold equally many indices"
+    if not chosen or not num_indices[0]:
+        return torch.full((len(payloads), len(payloads)), math.nan)
+    _, column, senders = torch.unique(torch.cat(chosen), return_inverse=True, return_counts=True)
+    shared = senders > 1
+    place = shared.cumsum(0) - 1
+    row = torch.arange(len(payloads), device=column.device).repeat_interleave(num_indices[0])
+    kept = shared[column]
+    sent = torch.zeros(len(payloads), int(shared.sum()), device=column.device)  # [E, shared coordinates]
+    sent[row[kept], place[column[kept]]] = 1.0
+    common = sent @ sent.T
+    return common.fill_diagonal_(num_indices[0]) / num_indices[0]
+
+
+def find_overlaps(uids: Sequence[int], stored_s: Sequence[float], payloads: Sequence[Decoded]) -> dict[int, Overlap]:
+    """For each peer that somebody preceded, its largest overlap with one of those.
+
+    The store's stamps of this round decide who was later (the deployed code compares those of the round before). On
+    equal stamps either counts as later than the other, so neither uid nor listing order decides; the deployed code
+    takes the first listed of the two.
+
+    Args:
+        uids, stored_s, payloads: one entry per submission [E].
+    """
+    matrix = overlap_matrix(payloads).tolist()
+    found: dict[int, Overlap] = {}
+    for i, uid in enumerate(uids):
+        earlier = [
+            j for j in range(len(uids)) if j != i and stored_s[j] <= stored_s[i] and not math.isnan(matrix[i][j])
+        ]
+        if earlier:
+            j = max(earlier, key=lambda j: (matrix[i][j], -stored_s[j], -uids[j]))
+            found[uid] = Overlap(matrix[i][j], uids[j], stored_s[j])
+    return found

@@ -1,0 +1,103 @@
+"""What a submission is worth: the loss before and after a small trial step with it, on its own and on random data.
+
+Source: the Gauntlet paper, section 3, and `templar` v2.1.28. The trial step is a fifth of the outer step, for larger
+ones gave inconsistent scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from covsim.gauntlet.evidence import Evidence
+from covsim.learning.evaluate import losses_per_vector
+from covsim.learning.model import Model
+from covsim.protocol.aggregators import clipped
+from covsim.protocol.base import Decoded
+
+
+@dataclass(frozen=True)
+class LossEvidence:
+    """Mean nats per token [E] before and after each trial step, on own and on random data."""
+
+    own_before: tuple[float, ...]
+    own_after: tuple[float, ...]
+    random_before: tuple[float, ...]
+    random_after: tuple[float, ...]
+
+    def flat(self) -> tuple[float, ...]:
+        """All numbers in one row [4 E]."""
+        return self.own_before + self.own_after + self.random_before + self.random_after
+
+    @classmethod
+    def of(cls, flat: Sequence[float]) -> LossEvidence:
+        """The evidence that `flat` wrote down."""
+        quarter = len(flat) // 4
+        assert len(flat) == 4 * quarter
+        return cls(*(tuple(flat[i * quarter : (i + 1) * quarter]) for i in range(4)))
+
+
+def trial_step(theta: Tensor, payload: Decoded, step: float, medians: Tensor | None) -> Tensor:
+    """theta' [N] = theta - step * clip(payload), for theta [N].
+
+    Args:
+        step: c times the outer learning rate.
+        medians: median norm of each tensor [T] in the validator's own gather; without one there is no clip.
+    """
+    sent = payload if medians is None else clipped(payload, medians)
+    return theta.index_add(0, sent.index, sent.value, alpha=-step)
+
+
+def measure(
+    model: Model,
+    theta: Tensor,
+    payloads: Sequence[Decoded],
+    own: Tensor,
+    random: Tensor,
+    step: float,
+    medians: Tensor | None,
+    chunk: int = 12,
+) -> LossEvidence:
+    """Losses before and after the trial step of each payload.
+
+    Losses before go through the same batched computation as those after, so that a payload without effect improves
+    nothing, to the last bit.
+
+    Args:
+        theta: the validator's parameters [N] before the outer step of this window.
+        payloads: valid ones [E].
+        own: each peer's own sequences, int64 [E, B, T + 1].
+        random: the sequences that all peers share, int64 [B, T + 1].
+        step, medians: see `trial_step`.
+        chunk: trial vectors held and computed at once.
+    """
+    parts = []
+    for start in range(0, len(payloads), chunk):
+        trials = torch.stack([trial_step(theta, p, step, medians) for p in payloads[start : start + chunk]])  # [C, N]
+        before, tokens = theta.repeat(len(trials), 1), own[start : start + chunk]
+        losses = [
+            losses_per_vector(model, thetas, sequences, chunk)
+            for sequences in (tokens, random[None])
+            for thetas in (before, trials)
+        ]
+        parts.append(torch.stack(losses))  # [4, C]
+    rows = torch.cat(parts, dim=1).tolist() if parts else [[]] * 4
+    return LossEvidence(*(tuple(row) for row in rows))
+
+
+def gradient_score(evidence: Evidence) -> float:
+    """Relative improvement on random data: (before - after) / before."""
+    return (evidence.random_before - evidence.random_after) / evidence.random_before
+
+
+def own_improvement(evidence: Evidence) -> float:
+    """Relative improvement on the peer's own data."""
+    return (evidence.own_before - evidence.own_after) / evidence.own_before
+
+
+def indicator(evidence: Evidence) -> float:
+    """+1 if the relative improvement on own data exceeds that on random data, else -1 (also when they are equal)."""
+    return 1.0 if own_improvement(evidence) > gradient_score(evidence) else -1.0
