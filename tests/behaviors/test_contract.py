@@ -1,0 +1,73 @@
+"""What every registered behavior owes: it plays by the clock, survives YAML, and leaves the others' luck alone."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from typing import Any
+
+import pytest
+
+from covsim.behaviors import Behavior, behaviors
+from covsim.events import NodeJoined, RoundSettled, RoundSkipped, Trained
+from covsim.record.checkers import all_checkers
+from covsim.scenario import Scenario, loads, population
+from covsim.scenario.resolve import resolved_text
+
+EVERY = [pytest.param(part, id=kind) for kind, part in behaviors.items()]
+
+
+def with_one(scenario: Scenario, behavior: Behavior) -> Scenario:
+    """The scenario with its lazy peer replaced, so that uids, links and machines stay as they are."""
+    lazy = scenario.cohorts["lazy"].model_copy(update={"behavior": behavior})
+    rounds = scenario.stop.model_copy(update={"rounds": 3})
+    return scenario.model_copy(update={"cohorts": {**scenario.cohorts, "lazy": lazy}, "stop": rounds})
+
+
+@pytest.mark.parametrize("part", EVERY)
+def test_plays_its_rounds_within_window_and_link(part: type[Behavior], tiny: Scenario, play: Any) -> None:
+    checkers = all_checkers(put_window_s=tiny.timeline.put_window)
+    events, _ = play(with_one(tiny, part()), [checker.observe for checker in checkers])
+    (uid,) = [event.uid for event in events if isinstance(event, NodeJoined) and event.cohort == "lazy"]
+    done = [event for event in events if isinstance(event, RoundSettled | RoundSkipped) and event.uid == uid]
+    assert [event.round for event in done] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("part", EVERY)
+def test_survives_yaml(part: type[Behavior], tiny: Scenario) -> None:
+    scenario = with_one(tiny, part())
+    assert loads(resolved_text(scenario)) == scenario
+
+
+@pytest.mark.parametrize("part", EVERY)
+def test_leaves_the_others_alone(part: type[Behavior], tiny: Scenario, play: Any) -> None:
+    """Nobody else draws another machine or link, or does more or fewer steps in the first round."""
+    scenario = with_one(tiny, part())
+    for before, after in zip(population(tiny), population(scenario), strict=True):
+        assert (before.uid, before.cohort, before.uplink_bits_per_s, before.speed) == (
+            after.uid,
+            after.cohort,
+            after.uplink_bits_per_s,
+            after.speed,
+        )
+    first_steps = []
+    for each in (tiny, scenario):
+        events, _ = play(each)
+        mine = {event.uid for event in events if isinstance(event, NodeJoined) and event.cohort == "lazy"}
+        first_steps.append(
+            {e.uid: e.steps for e in events if isinstance(e, Trained) and e.round == 0 and e.uid not in mine}
+        )
+    assert first_steps[0] == first_steps[1]
+
+
+@pytest.mark.parametrize("part", EVERY)
+def test_says_what_it_is(part: type[Behavior]) -> None:
+    """It names its source and its knowledge, describes its parameters, and knows neither torch nor simpy."""
+    assert part.__doc__
+    assert "Source: " in part.__doc__
+    assert part.knowledge in ("own", "observed", "omniscient")
+    assert all(field.description for name, field in part.model_fields.items() if name != "kind")
+    source = ast.parse(inspect.getsource(inspect.getmodule(part) or part))
+    imported = {alias.name for node in ast.walk(source) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(source) if isinstance(node, ast.ImportFrom)}
+    assert not {name.split(".")[0] for name in imported} & {"torch", "simpy"}
