@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -60,8 +61,8 @@ def format_duration(seconds: float) -> str:
 
 
 def format_share(share: float) -> str:
-    """'30 %' for 0.3."""
-    return f"{_number(round(share * 100, 10))} %"
+    """'30 %' for 0.3; parse_share reads it back to the same number."""
+    return f"{Decimal(repr(float(share))).scaleb(2).normalize():f} %"
 
 
 def _parse(value: Any, units: Mapping[str, float], noun: str, example: str) -> float:
@@ -75,7 +76,9 @@ def _parse(value: Any, units: Mapping[str, float], noun: str, example: str) -> f
     amount = float(match[1]) * units[match[2]]
     if not math.isfinite(amount):
         raise ValueError(f"{value!r} is too large for {noun}")
-    return amount
+    if units[match[2]] >= 1:
+        return amount
+    return float(Decimal(match[1]) * Decimal(repr(units[match[2]])))  # in decimals: 95 % is 0.95 to the last bit
 
 
 def _is_number(value: Any) -> bool:

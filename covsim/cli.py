@@ -1,0 +1,137 @@
+"""The command line: `covsim run | check | show | schema | list`.
+
+Each command imports what it needs when it is called, so that `covsim --help` answers at once. Exit codes: 0 all went
+well, 1 an expectation failed, 2 the input cannot be used, 130 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from covsim.scenario import Loaded
+
+BAD_INPUT = 2
+
+app = typer.Typer(
+    help="A wind tunnel for trustless training runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: loading rich for it would take longer than all the rest
+)
+
+File = Annotated[str, typer.Argument(help="A scenario file, or the name of one that ships with covsim.")]
+OverrideList = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[a.b=c]...", help="Changes: a.b=c sets, +a.b=c adds a new name, ~a.b removes."),
+]
+
+
+def main() -> None:
+    """The entry point of the `covsim` command."""
+    app()
+
+
+@app.command()
+def check(files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Scenario files or names.")]) -> None:
+    """Say what is wrong with scenarios, and warn of what cannot work."""
+    from covsim.scenario import ScenarioError, load, warnings
+
+    bad = False
+    for file in files:
+        try:
+            scenario = load(file)
+        except ScenarioError as error:
+            _complain(error)
+            bad = True
+            continue
+        print(f"{file}: ok")
+        for warning in warnings(scenario):
+            print(f"{file}: warning: {warning}")
+    if bad:
+        raise typer.Exit(BAD_INPUT)
+
+
+@app.command()
+def show(file: File, overrides: OverrideList = None) -> None:
+    """Print a scenario with `extends`, overrides and defaults resolved."""
+    from covsim.scenario import resolved_text
+
+    print(resolved_text(_load(file, overrides or []).scenario), end="")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of scenario files."""
+    from covsim.scenario.json_schema import json_schema_text
+
+    print(json_schema_text(), end="")
+
+
+@app.command("list")
+def list_parts(
+    what: Annotated[str | None, typer.Argument(help="behaviors, protocols, scenarios, ...; by default all.")] = None,
+) -> None:
+    """List what a scenario can name."""
+    from covsim.scenario.catalog import SORTS, catalog
+
+    for sort in SORTS if what is None else (what,):
+        try:
+            entries = catalog(sort)
+        except ValueError as error:
+            _fail(error)
+        if what is None:
+            print(f"{sort}:")
+        width = max(map(len, entries), default=0)
+        for name, line in entries.items():
+            print(f"{'  ' if what is None else ''}{name:{width}}  {line}")
+
+
+@app.command()
+def run(
+    file: Annotated[str | None, typer.Argument(help="A scenario file, or the name of one that ships.")] = None,
+    overrides: OverrideList = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the scenario's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of all results; by default results/.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the interrupted run in this folder.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run again even if this very run lies there.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no table; only where the results are.")] = False,
+) -> None:
+    """Run a scenario, and judge what it expects if it does."""
+    if resume is not None and (file is not None or seed is not None):
+        _fail(f"--resume brings its own scenario: covsim run --resume {resume}")
+    if resume is None and file is None:
+        _fail("give a scenario, or --resume with the folder of an interrupted run")
+    loaded = None if file is None else _load(file, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])])
+
+    from covsim.cli_run import Runner
+
+    runner = Runner(out, force, quiet)
+    if resume is not None:
+        raise typer.Exit(runner.resume(resume))
+    assert loaded is not None, "either a scenario or a folder"
+    raise typer.Exit(runner.run(loaded.scenario, loaded.source_text))
+
+
+def _load(file: str, overrides: list[str]) -> Loaded:
+    """A scenario and the text of its file; a bad one ends the command."""
+    from covsim.scenario import ScenarioError, load_with_source
+
+    try:
+        return load_with_source(file, overrides)
+    except ScenarioError as error:
+        _fail(error)
+
+
+def _fail(message: object) -> NoReturn:
+    _complain(message)
+    raise typer.Exit(BAD_INPUT)
+
+
+def _complain(message: object) -> None:
+    print(message, file=sys.stderr)

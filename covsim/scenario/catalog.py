@@ -1,0 +1,50 @@
+"""What can be named in a scenario: every registry by the plural that `covsim list` takes."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from covsim.behaviors import behaviors
+from covsim.gauntlet.selection import selections
+from covsim.learning.inner_loop import inner_optimizers
+from covsim.learning.model import models
+from covsim.learning.shardings import shardings
+from covsim.protocol.aggregators import aggregators
+from covsim.protocol.base import protocols
+from covsim.protocol.outer import outer_optimizers
+from covsim.registry import Registry, did_you_mean
+from covsim.scenario.deployment import PRESETS
+from covsim.scenario.loading import load
+from covsim.scenario.shipped import shipped_scenarios
+from covsim.world.machine import link_rates, speeds
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "behaviors": behaviors,
+    "models": models,
+    "shards": shardings,
+    "inner-optimizers": inner_optimizers,
+    "protocols": protocols,
+    "outer-optimizers": outer_optimizers,
+    "aggregators": aggregators,
+    "selections": selections,
+    "links": link_rates,
+    "speeds": speeds,
+}
+SORTS = (*REGISTRIES, "deployments", "scenarios")
+
+
+def catalog(sort: str) -> dict[str, str]:
+    """Names of one sort with a line about each. Raises ValueError for an unknown sort."""
+    if sort == "scenarios":
+        return {name: _first_sentence(load(path).description) for name, path in shipped_scenarios().items()}
+    if sort == "deployments":
+        return {name: f"{preset['inner_step']} per inner step" for name, preset in PRESETS.items()}
+    if sort not in REGISTRIES:
+        raise ValueError(f"nothing is called {sort!r}{did_you_mean(sort, SORTS)}; there are {', '.join(SORTS)}")
+    return {kind: _first_sentence(inspect.getdoc(part) or "") for kind, part in REGISTRIES[sort].items()}
+
+
+def _first_sentence(text: str) -> str:
+    sentence = " ".join(text.split("\n\n", maxsplit=1)[0].split())
+    return sentence.split(". ")[0].rstrip(".")

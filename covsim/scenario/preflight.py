@@ -1,0 +1,182 @@
+"""What cannot work, found by arithmetic before a run starts: each warning is one line that shows its numbers.
+
+Warnings and not errors: it may be the point of the scenario.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+
+from covsim.behaviors import Copycat
+from covsim.gauntlet.selection import AllSelection, GauntletSelection
+from covsim.scenario.population import PeerSpec, population
+from covsim.scenario.schema import Scenario
+from covsim.units import format_duration, format_rate, format_size
+
+MEMORY_ROWS = 6  # of N float32 per peer: two moments, error buffer, theta, gradient, what is being compressed
+MUCH_MEMORY_BYTES = 8e9
+
+
+def warnings(scenario: Scenario) -> list[str]:
+    """Every warning about a scenario, in the order of a round."""
+    peers = population(scenario)
+    checks: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (
+        _empty_cohorts,
+        _inner_steps,
+        _uploads,
+        _gathers,
+        _selection,
+        _validators,
+        _evaluations,
+        _overlap_rule,
+        _warm_up,
+        _memory,
+    )
+    return [line for check in checks for line in check(scenario, peers)]
+
+
+def _empty_cohorts(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    there = {peer.cohort for peer in peers}
+    for name in sorted(set(scenario.cohorts) - there):
+        yield f"cohort {name} has no peers: its share of {scenario.peers} rounds to none"
+
+
+def _inner_steps(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Peers whose upload, gather and H steps do not fit one window; that some are slow is the rule, not a warning."""
+    wanted = scenario.protocol.inner_steps
+    fitting = [_steps_that_fit(scenario, peer) for peer in peers]
+    short = [steps for steps in fitting if steps < wanted]
+    if len(short) > len(peers) / 2:
+        window, step = _time(scenario.window_s), _time(scenario.deployment.inner_step)
+        yield (
+            f"{len(short)} of {len(peers)} peers cannot do all inner steps: {max(0, int(statistics.median(short)))} of "
+            f"{wanted} steps of {step} fit into a window of {window} beside upload and gather, at the median of them"
+        )
+
+
+def _uploads(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Peers whose payload is later than the put window, however early they start."""
+    limit = scenario.timeline.put_window
+    late = [peer for peer in peers if _upload_s(scenario, peer) >= limit]
+    if late:
+        typical = _median_peer(late, key=lambda peer: peer.uplink_bits_per_s)
+        took = f"{_size(scenario.payload_bytes)} takes {_time(_upload_s(scenario, typical))}"
+        rate = _rate(typical.uplink_bits_per_s)
+        yield f"{len(late)} of {len(peers)} peers can never land: {took} at {rate}, the put window is {_time(limit)}"
+    ingress = scenario.store.ingress
+    if ingress is not None and len(peers) * scenario.payload_bytes * 8 / ingress > limit:
+        yield (
+            f"the store cannot take all uploads: {len(peers)} x {_size(scenario.payload_bytes)} take "
+            f"{_time(len(peers) * scenario.payload_bytes * 8 / ingress)} at {_rate(ingress)}, "
+            f"the put window is {_time(limit)}"
+        )
+
+
+def _gathers(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Peers who give up every gather before it is complete."""
+    limit = scenario.timeline.gather_timeout
+    slow = [peer for peer in peers if _gather_s(scenario, peer) > limit]
+    if slow:
+        typical = _median_peer(slow, key=lambda peer: peer.downlink_bits_per_s)
+        load = f"{_num_gathered(scenario)} x {_size(scenario.payload_bytes)}"
+        took = f"take {_time(_gather_s(scenario, typical))} at {_rate(typical.downlink_bits_per_s)}"
+        yield (
+            f"{len(slow)} of {len(peers)} peers cannot finish a full gather: {load} {took}, "
+            f"it is given up after {_time(limit)}"
+        )
+
+
+def _selection(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    places, _ = scenario.selection.places(scenario.peers)
+    if places >= scenario.peers and not isinstance(scenario.selection, AllSelection):
+        yield f"the gather list of {places} has room for all {scenario.peers} peers: selection leaves nobody out"
+
+
+def _validators(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Validators that are still busy with one round when the next is to be evaluated."""
+    number = min(scenario.gauntlet.evaluated_per_window, scenario.peers)
+    for name, validator in sorted(scenario.validators.items()):
+        download_s = (number + _num_gathered(scenario)) * scenario.payload_bytes * 8 / validator.downlink
+        needed_s = scenario.timeline.put_window + download_s + number * scenario.deployment.evaluation
+        if needed_s > scenario.window_s:
+            yield (
+                f"validator {name} cannot keep up: put window, downloads and {number} evaluations of "
+                f"{_time(scenario.deployment.evaluation)} take {_time(needed_s)}, "
+                f"a window is {_time(scenario.window_s)}"
+            )
+
+
+def _evaluations(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Too few evaluations for the indicator average to mean anything."""
+    rules, rounds = scenario.gauntlet, scenario.planned_rounds
+    number = min(rules.evaluated_per_window, scenario.peers)
+    each = rounds * number / scenario.peers
+    needed = 1 / (1 - rules.indicator_decay) if rules.indicator_decay < 1 else float("inf")
+    if not isinstance(scenario.selection, GauntletSelection) or each >= needed:
+        return
+    best = 1 - rules.indicator_decay**each
+    reach = (
+        f"the indicator threshold of {rules.indicator_threshold:g} cannot be reached"
+        if best < rules.indicator_threshold
+        else f"the indicator average reaches {best:.2f} at most, and needs about {needed:.0f} to settle"
+    )
+    yield f"{number} of {scenario.peers} evaluated over {rounds} rounds: {each:.1f} evaluations a peer, {reach}"
+
+
+def _overlap_rule(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    first, rounds = scenario.gauntlet.overlap.from_round, scenario.planned_rounds
+    copies = sum(isinstance(peer.behavior, Copycat) for peer in peers)
+    if copies and first >= rounds:
+        who = f"{copies} peers copy" if copies > 1 else "a peer copies"
+        yield f"{who}, but the overlap check acts from round {first} on and the run ends after {rounds}"
+
+
+def _warm_up(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    warm_up = getattr(scenario.training.inner, "warmup_steps", 0)
+    steps = scenario.planned_rounds * scenario.protocol.inner_steps
+    if warm_up >= steps:
+        yield f"the learning rate never reaches its peak: {warm_up} warm-up steps, but the run has {steps}"
+
+
+def _memory(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    needed = MEMORY_ROWS * 4 * scenario.model.num_parameters * scenario.peers
+    if needed > MUCH_MEMORY_BYTES:
+        rows = f"{scenario.peers} peers of {scenario.model.num_parameters:,} parameters"
+        yield f"needs about {needed / 1e9:.0f} GB of memory for {rows}"
+
+
+def _upload_s(scenario: Scenario, peer: PeerSpec) -> float:
+    return scenario.network.latency + scenario.payload_bytes * 8 / peer.uplink_bits_per_s
+
+
+def _gather_s(scenario: Scenario, peer: PeerSpec) -> float:
+    """Seconds to download what a peer has not itself, on a link of its own."""
+    return scenario.network.latency + _num_gathered(scenario) * scenario.payload_bytes * 8 / peer.downlink_bits_per_s
+
+
+def _num_gathered(scenario: Scenario) -> int:
+    """Payloads of others in a full gather; most peers are not on the list themselves."""
+    return min(scenario.selection.places(scenario.peers)[0], scenario.peers - 1)
+
+
+def _steps_that_fit(scenario: Scenario, peer: PeerSpec) -> int:
+    gather_s = min(_gather_s(scenario, peer), scenario.timeline.gather_timeout)
+    left_s = scenario.window_s - _upload_s(scenario, peer) - gather_s
+    return int(left_s * peer.speed / scenario.deployment.inner_step + 1e-9)
+
+
+def _median_peer(peers: Sequence[PeerSpec], key: Callable[[PeerSpec], float]) -> PeerSpec:
+    return sorted(peers, key=key)[len(peers) // 2]
+
+
+def _time(seconds: float) -> str:
+    return format_duration(float(f"{seconds:.3g}"))
+
+
+def _size(num_bytes: float) -> str:
+    return format_size(float(f"{num_bytes:.3g}"))
+
+
+def _rate(bits_per_s: float) -> str:
+    return format_rate(float(f"{bits_per_s:.3g}"))

@@ -1,0 +1,44 @@
+"""A scenario as text that loads back to the same value, and the identity of the run that it makes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from importlib import metadata
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+import covsim
+from covsim.scenario.schema import Scenario
+
+ID_LENGTH = 12  # hex digits of a run id
+_SOURCES = ("*.py", "data/*")
+
+
+def resolved_text(scenario: Scenario) -> str:
+    """The scenario as YAML with every default spelled out and every quantity in its unit."""
+    yaml = YAML(pure=True)
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    text = io.StringIO()
+    yaml.dump(scenario.model_dump(mode="json", exclude_none=True), text)
+    return text.getvalue()
+
+
+def run_id(scenario: Scenario) -> str:
+    """Hex digits that differ when the scenario, the code, the bundled data or torch's version does."""
+    settings = json.dumps(scenario.model_dump(mode="json"), sort_keys=True)
+    parts = (settings, code_version(), metadata.version("torch"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:ID_LENGTH]
+
+
+def code_version() -> str:
+    """Hash over the package's sources and its bundled data, by path and content."""
+    root = Path(covsim.__file__).parent
+    running = hashlib.sha256()
+    for path in sorted(path for pattern in _SOURCES for path in root.rglob(pattern) if path.is_file()):
+        if "__pycache__" not in path.parts:
+            running.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return running.hexdigest()
