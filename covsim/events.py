@@ -144,7 +144,8 @@ class Evaluated(Event):
     """What a validator saw of one peer in one round: a row of evidence, and the verdict that followed.
 
     `status` is `ok`, `missing`, `late`, `early` or `invalid`; losses are nats per token, NaN where nothing was
-    measured. `reasons` says which rule acted, on which number, before and after.
+    measured. `on_gather_list` and `asked_as_reserve` say whether this validator's gather asked the peer, `gathered`
+    whether its payload entered. `reasons` says which rule acted, on which number, before and after.
     """
 
     validator: str
@@ -153,12 +154,17 @@ class Evaluated(Event):
     status: str
     stored_s: float
     problem: str = learned()
+    evaluated: bool = learned()
+    on_gather_list: bool = learned()
+    asked_as_reserve: bool = learned()
+    gathered: bool = learned()
     own_before: float = learned()
     own_after: float = learned()
     random_before: float = learned()
     random_after: float = learned()
     overlap: float = learned()
     overlap_with: int = learned()
+    overlap_stored_s: float = learned()
     gradient_score: float = learned()
     indicator: float = learned()
     indicator_average: float = learned()

@@ -1,0 +1,119 @@
+"""What every node shares: the clock, the store, the board, and the machinery behind the seam."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import simpy
+
+from covsim.events import Event
+from covsim.learning.trainer import Trainer
+from covsim.nodes.board import Board
+from covsim.nodes.encoder import Encoder
+from covsim.nodes.seam import Seam
+from covsim.protocol.base import Codec, Decoded
+from covsim.protocol.lineage import Lineages
+from covsim.randomness import Streams
+from covsim.world.clock import BlockClock
+from covsim.world.store import ObjectStore, StoredObject
+
+
+@dataclass(frozen=True)
+class Charges:
+    """What the deployment charges for the work that the model does.
+
+    A payload as long as the model's regular payload is charged the deployment's regular payload, any other in
+    proportion: truncated, oversized or dense payloads keep their relation.
+    """
+
+    regular_model_bytes: int
+    regular_deployment_bytes: float
+    evaluation_s: float
+
+    def payload(self, model_bytes: int) -> float:
+        """Bytes on the wire of the deployment for a payload of the model."""
+        return model_bytes / self.regular_model_bytes * self.regular_deployment_bytes
+
+
+@dataclass
+class Commons:
+    """The parts that the composition root builds once and hands to every node."""
+
+    env: simpy.Environment
+    clock: BlockClock
+    store: ObjectStore
+    board: Board
+    streams: Streams
+    seam: Seam
+    trainer: Trainer
+    encoder: Encoder
+    codec: Codec
+    lineages: Lineages
+    charges: Charges
+    emit: Callable[[Event], None]
+    inner_steps: int
+    num_rounds: int
+    poll_s: float
+    gather_timeout_s: float
+    decoded: DecodedPayloads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.decoded = DecodedPayloads(self.codec)
+
+    def on_time(self, stored: StoredObject, round: int) -> bool:
+        """True if the store's stamp lies in the half-open put window of the round."""
+        window = round + 1
+        return self.clock.opens_at(window) <= stored.stored_s < self.clock.put_closes_at(window)
+
+    def next_poll(self, since_s: float) -> simpy.Event:
+        """Fires when a reader that polls from `since_s` on looks next; at once if it looks right now."""
+        ticks = math.ceil((self.env.now - since_s) / self.poll_s)
+        return self.env.timeout(max(0.0, since_s + ticks * self.poll_s - self.env.now))
+
+    def until(self, time_s: float) -> simpy.Event:
+        """Fires at a simulated time; at once if it has passed."""
+        return self.env.timeout(max(0.0, time_s - self.env.now))
+
+
+def object_key(round: int, uid: int) -> str:
+    """Where the payload of a uid for a round lies in the store."""
+    return f"round-{round}/uid-{uid}"
+
+
+def round_of_key(key: str) -> int:
+    """The round of an object's key."""
+    return int(key.partition("/")[0].removeprefix("round-"))
+
+
+class DecodedPayloads:
+    """Each payload is decoded once, however many nodes read it; keeps those of the rounds that are still open."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._known: dict[str, tuple[int, Decoded | Exception]] = {}
+
+    def read(self, payload: bytes, round: int) -> tuple[str, Decoded]:
+        """The sha256 of a payload and what it says. Raises InvalidPayload."""
+        sha256 = hashlib.sha256(payload).hexdigest()
+        if sha256 not in self._known:
+            self._known[sha256] = (round, self._decode(payload))
+        decoded = self._known[sha256][1]
+        if isinstance(decoded, Exception):
+            raise decoded
+        return sha256, decoded
+
+    def _decode(self, payload: bytes) -> Any:
+        from covsim.protocol.base import InvalidPayload
+
+        try:
+            return self._codec.decode(payload)
+        except InvalidPayload as problem:
+            return problem
+
+    def forget_before(self, round: int) -> None:
+        """Drop what was decoded for earlier rounds."""
+        self._known = {key: entry for key, entry in self._known.items() if entry[0] >= round}

@@ -1,0 +1,130 @@
+"""Fetch the listed payloads: poll until the put window has closed, let reserves stand in, give up after the timeout.
+
+Every node gathers for itself and nothing makes the sets equal; where reads fail differently, histories part. Source:
+one-covenant/templar v2.1.28, as section "the clock of a round" of the design restates it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import simpy
+
+from covsim.events import Gathered
+from covsim.nodes.board import GatherList
+from covsim.nodes.commons import Commons, object_key
+from covsim.protocol.base import Decoded, InvalidPayload
+from covsim.protocol.lineage import Lineage
+from covsim.world.network import Resource
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A payload that counts: its uid, the sha256 of its bytes, what it says, and the store's stamp."""
+
+    uid: int
+    sha256: str
+    decoded: Decoded
+    stored_s: float
+
+
+@dataclass
+class Gather:
+    """One node's gather of one round."""
+
+    commons: Commons
+    node: str
+    downlink: Resource
+    round: int
+    wanted: GatherList
+    own_uid: int | None = None
+    submissions: dict[int, Submission] = field(default_factory=dict)
+    asked: list[int] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    reserves_used: int = 0
+
+    def run(self) -> Generator[Any, Any, tuple[Submission, ...]]:
+        """Fill as many places as the list has; returns the submissions by uid, none if the gather was aborted."""
+        env = self.commons.env
+        started_s = env.now
+        reserves = iter(self.wanted.reserve)
+        places = [env.process(self._fill_place(uid, reserves, started_s)) for uid in self.wanted.selected]
+        filled = env.all_of(places)
+        yield filled | env.timeout(self.commons.gather_timeout_s)
+        aborted = not filled.processed
+        if aborted:
+            for place in places:
+                if place.is_alive:
+                    place.interrupt("gather timeout")
+        entered = () if aborted else tuple(self.submissions[uid] for uid in sorted(self.submissions))
+        self.commons.emit(
+            Gathered(
+                time_s=env.now,
+                node=self.node,
+                round=self.round,
+                outcome=self._outcome(aborted),
+                uids=tuple(submission.uid for submission in entered),
+                missing=tuple(sorted(self.missing)),
+                reserves=self.reserves_used,
+                gather_s=env.now - started_s,
+            )
+        )
+        return entered
+
+    def _fill_place(self, uid: int, reserves: Iterator[int], started_s: float) -> Generator[Any, Any, None]:
+        """Try the listed peer, then reserves in their order, until a payload is had."""
+        try:
+            while not (yield from self._fetch(uid, started_s)):
+                self.missing.append(uid)
+                reserve = next(reserves, None)
+                if reserve is None:
+                    return
+                self.reserves_used += 1
+                uid = reserve
+        except simpy.Interrupt:
+            return
+
+    def _fetch(self, uid: int, started_s: float) -> Generator[Any, Any, bool]:
+        """True when this peer's payload of the round was on time, could be read, and is valid."""
+        commons = self.commons
+        key = object_key(self.round, uid)
+        self.asked.append(uid)
+        yield from wait_for_object(commons, key, commons.clock.put_closes_at(self.round + 1), started_s)
+        stored = commons.store.stat(key)
+        if stored is None or not commons.on_time(stored, self.round):
+            return False
+        if uid != self.own_uid:  # a peer has its own payload at hand
+            stored = yield from commons.store.get(self.node, self.downlink, key, purpose="gather")
+        if stored is None or not commons.on_time(stored, self.round):  # it may have been overwritten since
+            return False
+        try:
+            sha256, decoded = commons.decoded.read(stored.data, self.round)
+        except InvalidPayload:
+            return False
+        self.submissions[uid] = Submission(uid, sha256, decoded, stored.stored_s)
+        return True
+
+    def _outcome(self, aborted: bool) -> str:
+        if aborted:
+            return "aborted"
+        if not self.submissions:
+            return "empty"
+        return "complete" if len(self.submissions) == len(self.wanted.selected) else "partial"
+
+
+def wait_for_object(commons: Commons, key: str, until_s: float, polled_since_s: float) -> Generator[Any, Any, None]:
+    """Return when a polling reader first sees the object, or at `until_s` without it."""
+    if commons.store.stat(key) is not None:
+        return
+    yield commons.store.arrival(key) | commons.until(until_s)
+    if commons.store.stat(key) is not None:
+        yield commons.next_poll(polled_since_s)
+
+
+def take_outer_step(commons: Commons, lineage: Lineage, entered: tuple[Submission, ...]) -> Lineage:
+    """The history after this gather: a child of `lineage`, or `lineage` itself when nothing was gathered."""
+    if not entered:
+        return lineage
+    return commons.lineages.child(lineage, [(s.uid, s.sha256, s.decoded) for s in entered])

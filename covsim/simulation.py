@@ -1,0 +1,317 @@
+"""The composition root: builds every part of a scenario, connects them, and lets the clock run.
+
+Nothing here decides anything about the protocol; to see what happens in a round, read `behaviors/honest.py`, then
+`nodes/peer.py`, then `nodes/validator.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import simpy
+import torch
+from torch import Tensor
+
+from covsim.events import (
+    Event,
+    HeldOutMeasured,
+    NodeJoined,
+    RoundSettled,
+    RoundSkipped,
+    RunStopped,
+    Submitted,
+    Trained,
+    ValidatorSettled,
+    WindowOpened,
+)
+from covsim.learning.corpus import Corpus
+from covsim.learning.trainer import Trainer
+from covsim.nodes.board import Board
+from covsim.nodes.commons import Charges, Commons, round_of_key
+from covsim.nodes.encoder import Encoder
+from covsim.nodes.peer import Peer
+from covsim.nodes.seam import Seam
+from covsim.nodes.validator import Examination, Validator, held_out_loss
+from covsim.protocol.base import Decoded
+from covsim.protocol.lineage import Lineage, Lineages
+from covsim.protocol.sparseloco import ErrorFeedback
+from covsim.randomness import Streams
+from covsim.scenario.population import population
+from covsim.scenario.schema import Scenario
+from covsim.scenario.sections import Stop
+from covsim.world.clock import BlockClock
+from covsim.world.machine import Machine
+from covsim.world.network import Network, Resource
+from covsim.world.store import ObjectStore
+
+Emit = Callable[[Event], None]
+
+MAX_ROUNDS = 100_000
+"""Nobody plays more rounds than this, whatever a scenario's other ends are."""
+
+
+class Simulation:
+    """One execution of a scenario.
+
+    Args:
+        scenario: what to run.
+        seam: answers the clock's questions to the tensors; `nodes.seam.Computed()` keeps no tape.
+        observers: called with every event, in order.
+    """
+
+    def __init__(self, scenario: Scenario, seam: Seam, observers: Sequence[Emit] = ()) -> None:
+        self.scenario = scenario
+        self.env = simpy.Environment()
+        self.num_steps = 0
+        self._stop = _StopWatch(scenario, self.env)
+        self._observers = (*observers, self._stop.observe)
+        self._streams = Streams(scenario.seed)
+        self._build_learning(seam)
+        self._build_world(seam)
+        self._build_nodes()
+        self._announce()
+
+    # Running --------------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """True when a stop condition is reached."""
+        return self._stop.reason is not None
+
+    @property
+    def quiescent(self) -> bool:
+        """True between two steps at which a checkpoint can be taken: no payload is half asked for."""
+        return self._encoder.idle
+
+    def step(self) -> None:
+        """Let the next thing happen."""
+        self.env.step()
+        self.num_steps += 1
+
+    def finish(self) -> None:
+        """Measure every lineage that is still alive, and announce the end."""
+        assert self._stop.reason is not None
+        self.commons.store.cut_all()
+        last = self._stop.rounds_settled - 1
+        for node, lineage in self._distinct_lineages().items():
+            loss = held_out_loss(self.commons, self._examination, lineage, f"final {lineage.key}")
+            self._emit(HeldOutMeasured(self.env.now, node, last, lineage.key, loss))
+        self._emit(RunStopped(self.env.now, self._stop.rounds_settled, self._stop.reason))
+
+    @property
+    def final_theta(self) -> Tensor:
+        """The lead validator's parameters [N]."""
+        return self.lead.lineage.theta
+
+    @property
+    def training_wall_s(self) -> float:
+        """Wall-clock seconds spent in inner steps."""
+        return self.trainer.wall_s
+
+    # The tensors that a tape cannot rebuild -------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Moments, error buffers and the values of living updates, as plain data."""
+        assert self.quiescent
+        return {"trainer": self.trainer.state(), "feedback": self.feedback.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back what `state` returned at this very step of an earlier execution."""
+        self.trainer.restore(state["trainer"])
+        self.feedback.restore(state["feedback"])
+
+    # Construction ---------------------------------------------------------------------------------------------------
+
+    def _build_learning(self, seam: Seam) -> None:
+        scenario, streams = self.scenario, self._streams
+        device = _device(scenario.compute.device)
+        protocol = scenario.protocol
+        self.corpus = Corpus(scenario.data, scenario.model.context, streams)
+        self.trainer = Trainer(
+            scenario.model,
+            scenario.training,
+            self.corpus,
+            inner_steps=protocol.inner_steps,
+            total_steps=scenario.planned_rounds * protocol.inner_steps,
+            device=str(device),
+        )
+        self.trainer.replaying = seam.replaying
+        self.codec = protocol.codec(list(scenario.model.shapes.values()))
+        self.feedback = ErrorFeedback(self.codec, protocol.error_decay)
+        self._encoder = Encoder(self.trainer, self.feedback)
+        theta = scenario.model.initial(streams.torch("initial theta")).to(device)
+        outer, aggregate = protocol.outer, scenario.aggregate
+
+        def outer_step(theta: Tensor, payloads: Sequence[Decoded], depth: int) -> Tensor:
+            return outer.step(theta, aggregate.combine(payloads, self.codec.layout), depth)
+
+        self.lineages = Lineages(theta, outer_step)
+
+    def _build_world(self, seam: Seam) -> None:
+        scenario = self.scenario
+        clock = BlockClock(self.env, scenario.timeline)
+        clock.on_open(lambda window: self._open_window(clock, window))
+        network = Network(self.env, scenario.network)
+        groups = scenario.deployment.groups(scenario.model.shapes.values())
+        self.charges = Charges(
+            regular_model_bytes=self.codec.regular_bytes,
+            regular_deployment_bytes=scenario.protocol.payload_bytes(groups),
+            evaluation_s=scenario.deployment.evaluation,
+        )
+        self.commons = Commons(
+            env=self.env,
+            clock=clock,
+            store=ObjectStore(self.env, network, scenario.store, self._streams, self._emit),
+            board=Board(),
+            streams=self._streams,
+            seam=seam,
+            trainer=self.trainer,
+            encoder=self._encoder,
+            codec=self.codec,
+            lineages=self.lineages,
+            charges=self.charges,
+            emit=self._emit,
+            inner_steps=scenario.protocol.inner_steps,
+            num_rounds=scenario.stop.rounds or MAX_ROUNDS,
+            poll_s=scenario.timeline.poll,
+            gather_timeout_s=scenario.timeline.gather_timeout,
+        )
+
+    def _build_nodes(self) -> None:
+        scenario, commons = self.scenario, self.commons
+        self._specs = population(scenario)
+        self.peers = [
+            Peer(
+                commons,
+                spec.uid,
+                spec.behavior,
+                Machine(scenario.deployment.inner_step / spec.speed),
+                Resource(f"peer:{spec.uid} up", spec.uplink_bits_per_s),
+                Resource(f"peer:{spec.uid} down", spec.downlink_bits_per_s),
+            )
+            for spec in self._specs
+        ]
+        self._examination = Examination(
+            model=scenario.model,
+            corpus=self.corpus,
+            rules=scenario.gauntlet,
+            selection=scenario.selection,
+            aggregate=scenario.aggregate,
+            outer=scenario.protocol.outer,
+            batch=scenario.training.batch,
+            active=frozenset(spec.uid for spec in self._specs),
+            honest=frozenset(spec.uid for spec in self._specs if spec.behavior.kind == "honest"),
+        )
+        leader = min(scenario.validators, key=lambda name: (-scenario.validators[name].stake, name))
+        self.validators = [
+            Validator(
+                commons,
+                self._examination,
+                name,
+                Resource(f"validator:{name} down", settings.downlink),
+                leads=name == leader,
+                lineages=self._distinct_lineages,
+            )
+            for name, settings in scenario.validators.items()
+        ]
+        self.lead = next(validator for validator in self.validators if validator.leads)
+
+    def _announce(self) -> None:
+        """Say who takes part, publish the first list, measure where learning starts, and let everybody begin."""
+        scenario = self.scenario
+        for spec in self._specs:
+            self._emit(
+                NodeJoined(
+                    time_s=0.0,
+                    node=f"peer:{spec.uid}",
+                    uid=spec.uid,
+                    cohort=spec.cohort,
+                    behavior=spec.behavior.kind,
+                    uplink_bits_per_s=spec.uplink_bits_per_s,
+                    downlink_bits_per_s=spec.downlink_bits_per_s,
+                    seconds_per_step=scenario.deployment.inner_step / spec.speed,
+                )
+            )
+        for name, settings in scenario.validators.items():
+            self._emit(
+                NodeJoined(
+                    0.0, f"validator:{name}", -1, "validators", "validator", settings.uplink, settings.downlink, 0.0
+                )
+            )
+        self.lead.publish_list(round=-1, effective_window=0)
+        root = self.lineages.root
+        loss = held_out_loss(self.commons, self._examination, root, "initial")
+        self._emit(HeldOutMeasured(0.0, self.lead.name, -1, root.key, loss))
+        nodes: list[Peer | Validator] = [*self.peers, *self.validators]
+        for node in nodes:
+            self.env.process(node.run())
+
+    def _emit(self, event: Event) -> None:
+        for observer in self._observers:
+            observer(event)
+
+    def _open_window(self, clock: BlockClock, window: int) -> None:
+        self._emit(WindowOpened(self.env.now, window, clock.first_block(window)))
+        needed = min(validator.round for validator in self.validators) - 1
+        self.commons.decoded.forget_before(needed)
+        self.commons.store.forget(lambda key: round_of_key(key) < needed)
+
+    def _distinct_lineages(self) -> dict[str, Lineage]:
+        """Every history that a node is on, under the name of the first such node; the leader's comes first."""
+        nodes: list[Peer | Validator] = [self.lead, *self.validators, *self.peers]
+        first: dict[str, Peer | Validator] = {}
+        for node in nodes:
+            first.setdefault(node.lineage.key, node)
+        return {node.name: node.lineage for node in first.values()}
+
+
+class _StopWatch:
+    """Watches a run's events for the first stop condition that is reached."""
+
+    def __init__(self, scenario: Scenario, env: simpy.Environment) -> None:
+        self.reason: str | None = None
+        self.rounds_settled = 0
+        self._stop: Stop = scenario.stop
+        self._tokens_per_step = scenario.training.batch * scenario.model.context
+        self._tokens = 0
+        self._bytes = 0.0
+        self._nodes = scenario.peers + len(scenario.validators)
+        self._settled: dict[int, int] = {}
+        if self._stop.simulated is not None:
+            env.timeout(self._stop.simulated).callbacks.append(lambda _: self._reach("simulated"))
+
+    def observe(self, event: Event) -> None:
+        """Take note of one event."""
+        stop = self._stop
+        if isinstance(event, Trained):
+            self._tokens += event.steps * self._tokens_per_step
+            if stop.tokens is not None and self._tokens >= stop.tokens:
+                self._reach("tokens")
+        elif isinstance(event, Submitted):
+            self._bytes += event.num_bytes
+            if stop.bytes is not None and self._bytes >= stop.bytes:
+                self._reach("bytes")
+        elif isinstance(event, HeldOutMeasured):
+            if stop.loss is not None and event.loss <= stop.loss:
+                self._reach("loss")
+        elif isinstance(event, RoundSettled | RoundSkipped | ValidatorSettled):
+            self._settle(event.round)
+
+    def _settle(self, round: int) -> None:
+        """A round is settled when every node is done with it or has skipped it."""
+        self._settled[round] = self._settled.get(round, 0) + 1
+        while self._settled.get(self.rounds_settled, 0) >= self._nodes:
+            del self._settled[self.rounds_settled]
+            self.rounds_settled += 1
+        if self._stop.rounds is not None and self.rounds_settled >= self._stop.rounds:
+            self._reach("rounds")
+
+    def _reach(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+
+def _device(wanted: str) -> torch.device:
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wanted)

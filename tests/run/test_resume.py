@@ -1,0 +1,173 @@
+"""An interrupted run goes on to the same bits: killed at any time, with transfers in flight, or stopped by Ctrl-C."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from covsim.record.checkpoint import newest_checkpoint
+from covsim.record.runner import CannotResume, UnfinishedRun, resume, run
+from covsim.scenario import Scenario
+from covsim.scenario.resolve import resolved_text
+
+
+@pytest.fixture(scope="module")
+def busy(tiny: Scenario) -> Scenario:
+    """A longer run that puts a checkpoint on disk at every event it can."""
+    return tiny.model_copy(
+        update={
+            "stop": tiny.stop.model_copy(update={"rounds": 8}),
+            "record": tiny.record.model_copy(update={"checkpoint": 0.05}),
+            "compute": tiny.compute.model_copy(update={"threads": 1}),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(busy: Scenario, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(busy, "text", out=tmp_path_factory.mktemp("whole")).folder
+
+
+def whole_files(folder: Path) -> dict[str, bytes]:
+    """All that a run says, except what tells of wall-clock time."""
+    names = [
+        *folder.glob("*.parquet"),
+        *folder.glob("*.gz"),
+        *folder.glob("*.safetensors"),
+        folder / "tape" / "tape.bin",
+    ]
+    return {path.name: path.read_bytes() for path in names}
+
+
+def summary_without_wall(folder: Path) -> dict[str, object]:
+    summary = json.loads((folder / "summary.json").read_text())
+    return {key: value for key, value in summary.items() if not key.startswith("wall.")}
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from covsim.record.runner import run, resume, Interrupted
+from covsim.scenario import loads
+
+seen, last, number = 0, int(sys.argv[1]), getattr(signal, sys.argv[2])
+
+def observe(event):
+    global seen
+    seen += 1
+    if seen == last:
+        os.kill(os.getpid(), number)
+
+try:
+    if sys.argv[3] == "run":
+        run(loads(Path(sys.argv[4]).read_text()), "text", out=Path(sys.argv[5]), observers=[observe])
+    else:
+        resume(Path(sys.argv[4]), observers=[observe])
+except Interrupted:
+    sys.exit(130)
+"""
+
+
+def stop_at(event: int, signal_name: str, *arguments: str) -> int:
+    """Run or resume in a process that gets a signal at an event; returns how the process ended."""
+    return subprocess.run([sys.executable, "-c", PROGRAM, str(event), signal_name, *arguments], check=False).returncode
+
+
+def begin(scenario: Scenario, tmp_path: Path, event: int, signal_name: str) -> tuple[int, Path]:
+    """A run that was stopped at an event, and its folder."""
+    text = tmp_path / "scenario.yaml"
+    text.write_text(resolved_text(scenario))
+    code = stop_at(event, signal_name, "run", str(text), str(tmp_path / "out"))
+    (folder,) = tmp_path.glob("out/*/*")
+    return code, folder
+
+
+def transfers_in_flight(folder: Path, num_events: int) -> int:
+    """How many transfers of a whole run were under way when it had emitted so many events."""
+    with gzip.open(folder / "events.jsonl.gz", "rt") as file:
+        events = [json.loads(line) for line in file]
+    now_s = events[num_events - 1]["time_s"]
+    moved = [event for event in events if event["event"] == "Transferred"]
+    return sum(event["started_s"] < now_s < event["time_s"] for event in moved)
+
+
+def num_events(folder: Path) -> int:
+    with gzip.open(folder / "events.jsonl.gz", "rt") as file:
+        return sum(1 for _ in file)
+
+
+def assert_equal(folder: Path, uninterrupted: Path) -> None:
+    assert whole_files(folder) == whole_files(uninterrupted)
+    assert summary_without_wall(folder) == summary_without_wall(uninterrupted)
+
+
+def test_resumes_after_a_kill(busy: Scenario, uninterrupted: Path, tmp_path: Path) -> None:
+    code, folder = begin(busy, tmp_path, num_events(uninterrupted) * 6 // 10, "SIGKILL")
+    assert code == -signal.SIGKILL
+    assert not (folder / "summary.json").exists()
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.num_events > num_events(uninterrupted) // 4, "it would begin again, and prove nothing"
+    resume(folder)
+    assert_equal(folder, uninterrupted)
+
+
+@pytest.mark.slow
+def test_resumes_after_kills_at_five_points(busy: Scenario, uninterrupted: Path, tmp_path: Path) -> None:
+    """Each process is killed further on than the one before; the last one finishes."""
+    total, in_flight = num_events(uninterrupted), []
+    _, folder = begin(busy, tmp_path, total * 3 // 20, "SIGKILL")
+    for twentieths in (6, 9, 12, 18):
+        checkpoint = newest_checkpoint(folder / "checkpoints")
+        assert checkpoint is not None
+        in_flight.append(transfers_in_flight(uninterrupted, checkpoint.num_events))
+        assert stop_at(total * twentieths // 20, "SIGKILL", "resume", str(folder)) == -signal.SIGKILL
+    resume(folder)
+    assert_equal(folder, uninterrupted)
+    assert any(in_flight), "no checkpoint had transfers in flight"
+
+
+def test_ctrl_c_leaves_a_resumable_run(busy: Scenario, uninterrupted: Path, tmp_path: Path) -> None:
+    code, folder = begin(busy, tmp_path, num_events(uninterrupted) // 2, "SIGINT")
+    assert code == 130
+    checkpoint = newest_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    assert checkpoint.num_events >= num_events(uninterrupted) // 2, "it was not saved where it was stopped"
+    resume(folder)
+    assert_equal(folder, uninterrupted)
+
+
+def test_a_run_without_a_checkpoint_begins_again(busy: Scenario, uninterrupted: Path, tmp_path: Path) -> None:
+    _, folder = begin(busy, tmp_path, 20, "SIGKILL")
+    assert newest_checkpoint(folder / "checkpoints") is None
+    resume(folder)
+    assert_equal(folder, uninterrupted)
+
+
+def test_nothing_is_lost_without_being_told(busy: Scenario, tmp_path: Path) -> None:
+    _, folder = begin(busy, tmp_path, 20, "SIGKILL")
+    with pytest.raises(UnfinishedRun, match="an unfinished run lies here; go on with --resume"):
+        run(busy, "text", out=tmp_path / "out")
+    assert run(busy, "text", out=tmp_path / "out", force=True).folder == folder
+
+
+def test_a_finished_run_is_not_run_again(busy: Scenario, uninterrupted: Path) -> None:
+    again = run(busy, "text", out=uninterrupted.parent.parent)
+    assert again.skipped
+    assert again.summary == resume(uninterrupted).summary
+
+
+def test_what_changed_since_cannot_be_resumed(busy: Scenario, tmp_path: Path) -> None:
+    _, folder = begin(busy, tmp_path, 20, "SIGKILL")
+    resolved = folder / "resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("seed: 3", "seed: 4"))
+    with pytest.raises(CannotResume, match="cannot be resumed; run the scenario again"):
+        resume(folder)
+    with pytest.raises(CannotResume, match="no run to resume here"):
+        resume(tmp_path)
