@@ -1,0 +1,199 @@
+"""The tables of a run's folder: one row per thing, `round` and `simulated_s` columns, SI base units in the names.
+
+| table | a row is | it says |
+|---|---|---|
+| rounds | a settled round | loss on the lead validator's theta and over lineages, who took part, bytes |
+| peers | a peer in a settled round | steps, spans of time, place on the gather list, the lead validator's rating, pay |
+| submissions | a payload in the store | stamp, sizes, whether it counts |
+| verdicts | what a validator concluded of a peer in a round | scores, rating, weight, reasons |
+| evidence | what it had seen before it concluded | losses before and after, stamps, overlaps |
+| transfers | a transfer over a link | who, what for, bytes, from when to when |
+
+A column keeps its type whatever a run did; what did not happen is null.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from covsim.events import (
+    Evaluated,
+    Event,
+    Gathered,
+    OuterStepTaken,
+    RoundSettled,
+    RoundSkipped,
+    Scored,
+    Submitted,
+    Trained,
+    Transferred,
+    WindowOpened,
+)
+from covsim.record import views
+from covsim.record.payout import payouts
+from covsim.record.recorder import Recorder
+
+_TEXT = [
+    "cohort",
+    "behavior",
+    "lineage",
+    "place",
+    "status",
+    "problem",
+    "validator",
+    "reasons",
+    "payload_sha256",
+    "node",
+    "key",
+    "purpose",
+    "direction",
+]
+_SEEN = ["evaluated", "on_gather_list", "asked_as_reserve", "gathered"]
+_FLAGS = ["on_time", "skipped", "contributed", "complete", *_SEEN]
+_WHOLE = ["round", "uid", "steps", "wanted", "overlap_with", "model_bytes"]
+_EVIDENCE = ["own_before", "own_after", "random_before", "random_after", "overlap", "overlap_with", "overlap_stored_s"]
+_VERDICT = ["gradient_score", "indicator", "indicator_average", "mu", "sigma", "final_score"]
+_ROUND_OF_KEY = re.compile(r"round-([0-9]+)/")
+
+
+def rounds(recorder: Recorder) -> pd.DataFrame:
+    """A row per settled round; `simulated_s` is when the lead validator took its outer step."""
+    stepped = [step for step in recorder.of(OuterStepTaken) if step.node == recorder.lead_node]
+    measured = {point.measured.round: point for point in views.lead_losses(recorder)}
+    spread = views.losses_of_lineages(recorder)
+    columns: dict[str, Mapping[int, Any]] = {
+        "simulated_s": {step.round: step.time_s for step in stepped},
+        "opened_s": {event.window - 1: event.time_s for event in recorder.of(WindowOpened)},
+        "lineage": {step.round: step.lineage for step in stepped},
+        "loss": {round: point.measured.loss for round, point in measured.items()},
+        "loss_lowest": {round: min(losses) for round, losses in spread.items()},
+        "loss_highest": {round: max(losses) for round, losses in spread.items()},
+        "bytes_so_far": {round: sum(point.traffic) for round, point in measured.items()},
+    }
+    counts = _counts_by_round(recorder)
+    index = pd.Index(range(views.settled_rounds(recorder)), name="round")
+    series = {name: pd.Series(column, index=index, dtype=_type(name)) for name, column in columns.items()}
+    series |= {
+        name: pd.Series([count.get(round, 0) for round in index], index=index, dtype=_type(name))
+        for name, count in counts.items()
+    }
+    return _typed(pd.DataFrame(series, index=index).reset_index())
+
+
+def peers(recorder: Recorder) -> pd.DataFrame:
+    """A row per peer and settled round; null where a peer did nothing of the kind in that round."""
+    keys = ["round", "uid"]
+    spans = [range(views.settled_rounds(recorder)), sorted(recorder.peers)]
+    frame = pd.MultiIndex.from_product(spans, names=keys).to_frame(index=False)
+    joined = ["uid", "cohort", "behavior", "uplink_bits_per_s", "downlink_bits_per_s", "seconds_per_step"]
+    settled = ["time_s", "compute_s", "upload_s", "download_s", "idle_s"]
+    judged = [event for event in recorder.of(Evaluated) if event.validator == recorder.lead]
+    num_rows = len(frame)
+    frame = frame.merge(_frame(recorder.peers.values(), joined), on="uid", how="left")
+    for part in (
+        _frame(recorder.of(Trained), [*keys, "steps", "wanted"]).groupby(keys, as_index=False).sum(),
+        _frame(recorder.of(RoundSettled), [*keys, *settled]),
+        _frame(recorder.of(Submitted), [*keys, "stored_s", "on_time"]).drop_duplicates(keys, keep="last"),
+        _frame(judged, [*keys, "status", "indicator_average", "mu", "sigma", "final_score"]),
+    ):
+        frame = frame.merge(part, on=keys, how="left")
+    assert len(frame) == num_rows, "a peer has two rows in one round"
+    return _typed(_with_selection_and_pay(frame, recorder).rename(columns={"time_s": "simulated_s"}))
+
+
+def submissions(recorder: Recorder) -> pd.DataFrame:
+    """A row per payload that lay complete in the store; `simulated_s` is the store's stamp."""
+    names = ["round", "stored_s", "uid", "on_time", "num_bytes", "model_bytes", "payload_sha256"]
+    frame = _frame(recorder.of(Submitted), names).rename(columns={"stored_s": "simulated_s"})
+    return _typed(frame.assign(cohort=[recorder.peers[uid].cohort for uid in frame["uid"]]))
+
+
+def verdicts(recorder: Recorder) -> pd.DataFrame:
+    """A row per validator, peer and round: what the scoring concluded, and which rules acted."""
+    weights = {
+        (scored.validator, scored.round, uid): weight
+        for scored in recorder.of(Scored)
+        for uid, weight in scored.weights
+    }
+    judged = recorder.of(Evaluated)
+    frame = _frame(judged, ["round", "time_s", "validator", "uid", "status", *_VERDICT])
+    return _typed(
+        frame.assign(
+            weight=[weights.get((event.validator, event.round, event.uid), 0.0) for event in judged],
+            reasons=["; ".join(event.reasons) for event in judged],
+        ).rename(columns={"time_s": "simulated_s"})
+    )
+
+
+def evidence(recorder: Recorder) -> pd.DataFrame:
+    """A row per validator, peer and round: what the scoring saw, enough to replay other rules without training."""
+    names = ["round", "time_s", "validator", "uid", "status", "problem", "stored_s", *_SEEN, *_EVIDENCE]
+    return _typed(_frame(recorder.of(Evaluated), names).rename(columns={"time_s": "simulated_s"}))
+
+
+def transfers(recorder: Recorder) -> pd.DataFrame:
+    """A row per transfer; `simulated_s` is its end, `round` that of the object moved (-1 if it belongs to none)."""
+    names = ["time_s", "node", "key", "purpose", "direction", "num_bytes", "started_s", "complete"]
+    frame = _frame(recorder.of(Transferred), names).rename(columns={"time_s": "simulated_s"})
+    frame.insert(0, "round", [_round_of(key) for key in frame["key"]])
+    return _typed(frame)
+
+
+def _counts_by_round(recorder: Recorder) -> dict[str, Mapping[int, float]]:
+    """What is counted in a round; a round in which it did not happen has 0."""
+    submitted, gathered = recorder.of(Submitted), recorder.of(Gathered)
+    steps: dict[int, int] = defaultdict(int)
+    for event in recorder.of(Trained):
+        steps[event.round] += event.steps
+    return {
+        "num_lineages": views.lineages(recorder),
+        "num_submitted": Counter(event.round for event in submitted),
+        "num_on_time": Counter(event.round for event in submitted if event.on_time),
+        "num_contributing": {round: len(uids) for round, uids in views.contributors(recorder).items()},
+        "num_skipped": Counter(event.round for event in recorder.of(RoundSkipped)),
+        "num_aborted_gathers": Counter(event.round for event in gathered if event.outcome == "aborted"),
+        "steps": steps,
+        "bytes_up": {window - 1: traffic.up for window, traffic in recorder.traffic_of_window.items()},
+        "bytes_down": {window - 1: traffic.down for window, traffic in recorder.traffic_of_window.items()},
+    }
+
+
+def _with_selection_and_pay(frame: pd.DataFrame, recorder: Recorder) -> pd.DataFrame:
+    lists, gathered, paid = views.gather_lists(recorder), views.contributors(recorder), payouts(recorder)
+    skipped = {(event.round, event.uid) for event in recorder.of(RoundSkipped)}
+    keys = list(zip(frame["round"], frame["uid"], strict=True))
+    return frame.assign(
+        skipped=[key in skipped for key in keys],
+        place=[views.place(lists.get(round), uid) for round, uid in keys],
+        contributed=[uid in gathered.get(round, ()) for round, uid in keys],
+        payout=[paid.get(round, {}).get(uid, 0.0) for round, uid in keys],
+    )
+
+
+def _frame(events: Iterable[Event], names: list[str]) -> pd.DataFrame:
+    """Some fields of some events as columns."""
+    rows = list(events)
+    return _typed(pd.DataFrame({name: [getattr(row, name) for row in rows] for name in names}, columns=names))
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with every column of its own type; whole numbers, flags and texts may be null."""
+    return frame.astype({name: _type(name) for name in frame.columns})
+
+
+def _type(name: str) -> str:
+    if name in _TEXT:
+        return "string"
+    if name in _FLAGS:
+        return "boolean"
+    return "Int64" if name in _WHOLE or (name.startswith("num_") and name != "num_bytes") else "float64"
+
+
+def _round_of(key: str) -> int:
+    match = _ROUND_OF_KEY.match(key)
+    return int(match[1]) if match else -1

@@ -1,0 +1,69 @@
+"""Views of a run's events that the tables and the summary share, by round."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from covsim.events import Gathered, ListPublished, NodeJoined, OuterStepTaken, RunStopped
+from covsim.record.recorder import LossPoint, Recorder
+
+
+def settled_rounds(recorder: Recorder) -> int:
+    """How many rounds the run settled before it stopped."""
+    (stopped,) = recorder.of(RunStopped)
+    return stopped.rounds
+
+
+def lead_losses(recorder: Recorder) -> list[LossPoint]:
+    """Held-out losses of the lead validator's theta, one a round; round -1 was taken before any outer step."""
+    first: dict[int, LossPoint] = {}
+    for point in recorder.losses:
+        if point.measured.node == recorder.lead_node:
+            first.setdefault(point.measured.round, point)
+    return list(first.values())
+
+
+def losses_of_lineages(recorder: Recorder) -> dict[int, list[float]]:
+    """By round, the held-out losses of all histories that were measured after it."""
+    losses: dict[int, list[float]] = defaultdict(list)
+    for point in recorder.losses:
+        losses[point.measured.round].append(point.measured.loss)
+    return losses
+
+
+def lineages(recorder: Recorder) -> dict[int, int]:
+    """By round, how many different histories the nodes hold that took the outer step of that round."""
+    held: dict[int, set[str]] = defaultdict(set)
+    for step in recorder.of(OuterStepTaken):
+        held[step.round].add(step.lineage)
+    return {round: len(names) for round, names in held.items()}
+
+
+def lineages_at_the_end(recorder: Recorder) -> int:
+    """How many different histories all nodes hold when the run stops; who never stepped holds the first one."""
+    held = dict.fromkeys((joined.node for joined in recorder.of(NodeJoined)), "")
+    held |= {step.node: step.lineage for step in recorder.of(OuterStepTaken)}
+    return len(set(held.values()))
+
+
+def contributors(recorder: Recorder) -> dict[int, tuple[int, ...]]:
+    """By round, the peers whose payloads entered the lead validator's theta."""
+    return {event.round: event.uids for event in recorder.of(Gathered) if event.node == recorder.lead_node}
+
+
+def gather_lists(recorder: Recorder) -> dict[int, ListPublished]:
+    """By settled round, the list in force when it was exchanged, in window `round + 1`."""
+    published = recorder.of(ListPublished)
+    in_force = {}
+    for round in range(settled_rounds(recorder)):
+        due = [event for event in published if event.effective_window <= round + 1]
+        if due:
+            in_force[round] = due[-1]
+    return in_force
+
+
+def place(published: ListPublished | None, uid: int) -> str:
+    """`selected`, `reserve` or `none`: what a gather list says of a peer."""
+    if published is None:
+        return "none"
+    return "selected" if uid in published.selected else "reserve" if uid in published.reserve else "none"
