@@ -135,6 +135,14 @@ class Corpus:
         n = min(self._data.held_out_sequences, len(self._held_out))
         return self._tokens(self._held_out[np.arange(n) * len(self._held_out) // n])
 
+    def bigram_nats(self) -> float:
+        """Entropy of a byte given the one before it, over the whole text, in nats: what a table of bigrams reaches."""
+        pairs = np.bincount(self._text[:-1].astype(np.int64) * 256 + self._text[1:], minlength=256**2)
+        joint = pairs.reshape(256, 256) / pairs.sum()
+        given = joint.sum(axis=1, keepdims=True)
+        seen = joint > 0
+        return float(-(joint[seen] * np.log((joint / np.where(given > 0, given, 1))[seen])).sum())
+
     def _pool(self, generator: np.random.Generator, mixture: NDArray[np.float64], n: int) -> Positions:
         """Distinct draws in order; a burst of draws without anything new means that the shard is exhausted."""
         bounds = np.cumsum(mixture)[:-1]

@@ -72,7 +72,7 @@ class AdamW(InnerOptimizer):
     """AdamW with the gradient clipped per peer, linear warm-up and cosine decay (Covenant-72B, section 3)."""
 
     kind: Literal["adamw"] = "adamw"
-    lr: float = Field(default=2e-3, gt=0, le=1, description="peak learning rate")
+    lr: float = Field(default=4e-3, gt=0, le=1, description="peak learning rate")
     betas: tuple[Decay, Decay] = Field(default=(0.9, 0.95), description="decay of the two moments per step")
     eps: float = Field(default=1e-8, gt=0, le=1, description="added to the root of the second moment")
     weight_decay: float = Field(default=0.1, ge=0, le=10, description="decoupled, times the learning rate")

@@ -1,8 +1,7 @@
 """How tensors are cut into chunks, and where the elements of a chunk lie in theta (numpy only).
 
 A matrix is cut into blocks whose sides are the largest divisors of its own sides up to 64, each block flattened row
-by row; a vector is cut like a matrix of one row (templar, `ChunkingTransformer` and
-`_get_smaller_split`).
+by row; a vector is cut like a matrix of one row (templar, `ChunkingTransformer`).
 """
 
 from __future__ import annotations

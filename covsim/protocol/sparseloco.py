@@ -92,12 +92,12 @@ class ErrorFeedback:
         return self._buffers.get(uid)
 
     def state(self) -> dict[int, Tensor]:
-        """Copies of all buffers, by uid."""
+        """Copies of all buffers, by uid; each in memory of its own, while those kept here may be rows of a batch."""
         return {uid: buffer.clone() for uid, buffer in self._buffers.items()}
 
     def restore(self, state: Mapping[int, Tensor]) -> None:
         """Put back what `state` gave."""
-        self._buffers = {uid: buffer.clone() for uid, buffer in state.items()}
+        self._buffers = dict(state)
 
     def _accumulate(self, uids: Sequence[int], pseudo_gradients: Tensor) -> Tensor:
         """a = beta e + Delta [P, N]; e is 0 before a peer's first payload."""

@@ -166,7 +166,7 @@ def play(windows: list[list[Evidence]], rules: GauntletSettings = SETTINGS) -> l
     return judgements
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_without_a_finite_measurement_nobody_ever_earns(data: st.DataObject) -> None:
     windows = [
@@ -178,7 +178,7 @@ def test_without_a_finite_measurement_nobody_ever_earns(data: st.DataObject) -> 
         assert not {uid for uid, _ in judgement.weights} & set(range(4))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_whatever_is_handed_in_the_books_stay_sound(data: st.DataObject) -> None:
     rules = GauntletSettings.model_validate({"overlap": {"from_round": 1}, "indicator_grace_windows": 2})

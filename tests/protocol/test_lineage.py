@@ -61,11 +61,12 @@ def test_histories_differ_by_parent_uid_and_payload() -> None:
         histories.child(root, submissions(1, 2)),
         histories.child(root, submissions(1)),
         histories.child(root, submissions(1, 3)),
+        histories.child(root, [(3, sha256, decoded) for _, sha256, decoded in submissions(1)]),
         histories.child(root, submissions(1, 2, seed=2)),
         histories.child(histories.child(root, submissions(5)), submissions(1, 2)),
     ]
-    assert len({child.key for child in children} | {root.key}) == 6
-    assert [child.depth for child in children] == [1, 1, 1, 1, 2]
+    assert len({child.key for child in children} | {root.key}) == 7
+    assert [child.depth for child in children] == [1, 1, 1, 1, 1, 2]
 
 
 def test_without_sharing_equal_histories_are_computed_apart_and_equal() -> None:

@@ -152,6 +152,7 @@ def test_state_restores_the_buffers() -> None:
     errors = feedback()
     errors.encode_many([1, 2], rows(2, seed=1))
     saved = errors.state()
+    assert all(buffer.untyped_storage().nbytes() == 4 * len(buffer) for buffer in saved.values())
     expected = errors.encode_many([1, 2], rows(2, seed=2))
     errors.restore(saved)
     assert errors.encode_many([1, 2], rows(2, seed=2)) == expected

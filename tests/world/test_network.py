@@ -239,14 +239,44 @@ def test_a_change_reaches_only_its_component(settlements, store_bits_per_s):
     assert max(settlements) == 1
 
 
+def test_alarms_do_not_pile_up(alarms, settlements):
+    # Every flow is due before those that began earlier, so each needs an alarm; then each completion has one.
+    completion_times([((Resource(f"link {i}", 8 * MB),), (100 - i) * MB) for i in range(50)])
+    assert (len(settlements), len(alarms)) == (51, 51 + 50)
+    env, network = new_network()
+    for i in range(50):
+        network.transfer((Resource(f"link {i}", 8 * MB),), (100 - i) * MB, latency_s=0.1 * i + 0.1)
+    env.run()
+    assert len(alarms) <= 2 * len(settlements) + 50 + 1
+
+
+def test_alarms_that_others_replaced_do_not_live_on(alarms):
+    env, network = new_network()
+    link = Resource("link", 8 * MB)
+    network.transfer((link,), 20 * MB)
+    for i in range(10):  # each of them gives the long one another alarm at 20 s
+        network.transfer((Resource(f"link {i}", 8 * MB),), 0.5 * MB, latency_s=i + 0.5)
+    network.transfer((link,), 50 * MB, latency_s=15)
+    env.run()
+    assert (alarms.count(20), alarms.count(25)) == (11, 1 + 1)  # the last is the settlement at 25 s
+
+
+def test_who_is_due_later_needs_no_alarm_of_its_own(alarms, settlements):
+    env, network = new_network()
+    for i in range(50):
+        network.transfer((Resource(f"link {i}", 8 * MB),), 100 * MB, latency_s=0.1 * i + 0.1)
+    env.run(until=100)
+    assert (len(settlements), len(alarms)) == (50, 50 + 1)
+
+
 def test_only_those_who_use_a_store_now_can_fill_it(settlements):
     env, network = new_network()
     store = Resource("store", 1e9)
     network.transfer((Resource("lasting", 8 * MB), store), 100 * MB)
     for i in range(200):
-        network.transfer((Resource(f"brief {i}", 8 * MB), store), 0.4 * MB, latency_s=0.5 * i)
+        network.transfer((Resource(f"brief {i}", 8 * MB), store), 0.4 * MB, latency_s=0.5 * (i + 1))
     env.run()
-    assert max(settlements) == 2  # the first brief one starts together with the lasting one
+    assert max(settlements) == 1
 
 
 def test_a_full_store_connects_all_its_users(settlements):
@@ -270,6 +300,14 @@ def settlements(monkeypatch):
 
     monkeypatch.setattr(network_module, "max_min_rates", counted)
     return sizes
+
+
+@pytest.fixture
+def alarms(monkeypatch):
+    """When each alarm of a network rings: one for every settlement, and those for completions."""
+    times = []
+    monkeypatch.setattr(network_module, "alarm", lambda env, at_s, *rest: times.append(at_s) or alarm(env, at_s, *rest))
+    return times
 
 
 # Against an oracle in exact fractions, one flow at a time, everything recomputed at every event.
@@ -378,9 +416,7 @@ def exact_rates(capacities, paths):
     return rates
 
 
-def test_a_run_of_43_thousand_downloads_does_work_in_proportion(settlements, monkeypatch):
-    alarms = []
-    monkeypatch.setattr(network_module, "alarm", lambda *args: alarms.append(args[1]) or alarm(*args))
+def test_a_run_of_43_thousand_downloads_does_work_in_proportion(settlements, alarms):
     # 72 nodes fetch 20 payloads in each of 30 rounds as they arrive, over links that all differ.
     env, network = new_network()
     links = [Resource(f"downlink {i}", 500e6 * (0.5 + i / 72)) for i in range(72)]
