@@ -114,11 +114,12 @@ class Standings:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The round to be judged: its evidence by uid, and the peers that count as active."""
+    """The round to be judged: its evidence by uid, the peers that count as active, and lots that order equals."""
 
     round: int
     evidence: Mapping[int, Evidence]
     active: frozenset[int]
+    lots: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,11 +61,13 @@ def judge(
         round: the round judged, counted from 0.
         active: peers that count as taking part in the run; the others are slashed for inactivity.
         places: on the gather and the reserve list; the pay ramp has the same.
-        generator: orders equal final scores.
+        generator: orders equal final scores and, where the settings want it, equal scores in the match.
     """
     rows = {row.uid: settle(row) for row in sorted(evidence, key=lambda row: row.uid)}
     assert len(rows) == len(evidence), "one row of evidence per peer"
-    window = Window(round, rows, frozenset(active))
+    everybody = sorted(standings.peers.keys() | set(active) | rows.keys())
+    lots = dict(zip(everybody, generator.permutation(len(everybody)).tolist(), strict=True))
+    window = Window(round, rows, frozenset(active), lots)
     docket = Docket(enroll(settings, standings, window))
     for stage in STAGES:
         docket.enter(stage(settings, docket.standings, window))
@@ -123,7 +125,7 @@ def _remember_measured(settings: GauntletSettings, peer: Standing, row: Evidence
 def rate(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
     """Play this window's match; the findings are the penalties in it."""
     peers, scores = standings.peers, match_scores(settings, standings, window)
-    ratings = rate_match(settings, {uid: (peers[uid].mu, peers[uid].sigma) for uid in scores}, scores)
+    ratings = rate_match(settings, {uid: (peers[uid].mu, peers[uid].sigma) for uid in scores}, scores, window.lots)
     notes = {uid: replace(peers[uid], mu=mu, sigma=sigma) for uid, (mu, sigma) in ratings.items()}
     penalized = [
         Finding(row.uid, f"{row.status}, scores {settings.slashing.penalty_score:g}", notes[row.uid])

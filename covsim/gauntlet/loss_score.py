@@ -48,7 +48,7 @@ def trial_step(theta: Tensor, payload: Decoded, step: float, medians: Tensor | N
         medians: median norm of each tensor [T] in the validator's own gather; without one there is no clip.
     """
     sent = payload if medians is None else clipped(payload, medians)
-    return theta.index_add(0, sent.index, sent.value, alpha=-step)
+    return theta.index_add(0, sent.index.to(theta.device), sent.value.to(theta.device), alpha=-step)
 
 
 def measure(
@@ -63,8 +63,8 @@ def measure(
 ) -> LossEvidence:
     """Losses before and after the trial step of each payload.
 
-    Losses before go through the same batched computation as those after, so that a payload without effect improves
-    nothing, to the last bit.
+    A vector's loss is bit-equal whoever shares its batch, so a payload without effect improves nothing, to the last
+    bit, and the loss before on the shared random data is computed once.
 
     Args:
         theta: the validator's parameters [N] before the outer step of this window.
@@ -72,20 +72,17 @@ def measure(
         own: each peer's own sequences, int64 [E, B, T + 1].
         random: the sequences that all peers share, int64 [B, T + 1].
         step, medians: see `trial_step`.
-        chunk: trial vectors held and computed at once.
+        chunk: vectors computed at once.
     """
-    parts = []
-    for start in range(0, len(payloads), chunk):
-        trials = torch.stack([trial_step(theta, p, step, medians) for p in payloads[start : start + chunk]])  # [C, N]
-        before, tokens = theta.repeat(len(trials), 1), own[start : start + chunk]
-        losses = [
-            losses_per_vector(model, thetas, sequences, chunk)
-            for sequences in (tokens, random[None])
-            for thetas in (before, trials)
-        ]
-        parts.append(torch.stack(losses))  # [4, C]
-    rows = torch.cat(parts, dim=1).tolist() if parts else [[]] * 4
-    return LossEvidence(*(tuple(row) for row in rows))
+    if not payloads:
+        return LossEvidence((), (), (), ())
+    trials = torch.stack([trial_step(theta, payload, step, medians) for payload in payloads])  # [E, N]
+    return LossEvidence(
+        own_before=tuple(losses_per_vector(model, theta.expand_as(trials), own, chunk).tolist()),
+        own_after=tuple(losses_per_vector(model, trials, own, chunk).tolist()),
+        random_before=tuple(losses_per_vector(model, theta[None], random[None], chunk).tolist()) * len(payloads),
+        random_after=tuple(losses_per_vector(model, trials, random[None], chunk).tolist()),
+    )
 
 
 def gradient_score(evidence: Evidence) -> float:

@@ -43,16 +43,24 @@ def taking_part(standings: Standings, window: Window) -> Iterator[Evidence]:
 
 
 def rate_match(
-    settings: GauntletSettings, ratings: Mapping[int, Rating], scores: Mapping[int, float]
+    settings: GauntletSettings,
+    ratings: Mapping[int, Rating],
+    scores: Mapping[int, float],
+    lots: Mapping[int, int] | None = None,
 ) -> dict[int, Rating]:
     """The ratings after a match, for the peers in it.
 
-    Equal scores share a rank. A lone peer keeps its rating: there is nobody to compare it with (the deployed code then
-    carries its score over into the next window's match).
+    With `ties: shared` equal scores share a rank, and openskill then splits the credit of one place among them: an exact
+    copy drags its victim down (`tests/gauntlet/test_rating.py` measures by how much). Whether losses on the live
+    network's GPUs come out equal to the last bit is not known; `drawn` is what the least noise would make of them.
+
+    A lone peer keeps its rating: there is nobody to compare it with (the deployed code then carries its score over into
+    the next window's match).
 
     Args:
         ratings: of at least the peers in the match.
         scores: by uid, higher is better; finite.
+        lots: a number per peer that orders equal scores; needed where ties are drawn.
     """
     assert all(math.isfinite(score) for score in scores.values()), "a match needs finite scores"
     uids = sorted(scores)
@@ -60,7 +68,13 @@ def rate_match(
         return {uid: ratings[uid] for uid in uids}
     model = PlackettLuce(mu=settings.mu, sigma=settings.sigma, beta=settings.beta, tau=settings.tau)
     teams = [[model.create_rating([*ratings[uid]])] for uid in uids]
-    rated = model.rate(teams, ranks=dense_ranks([scores[uid] for uid in uids]))
+    values = [scores[uid] for uid in uids]
+    if settings.ties == "shared":
+        ranks = dense_ranks(values)
+    else:
+        assert lots is not None, "drawn ties need lots"
+        ranks = drawn_ranks(values, [lots[uid] for uid in uids])
+    rated = model.rate(teams, ranks=ranks)
     return {uid: (team[0].mu, team[0].sigma) for uid, team in zip(uids, rated, strict=True)}
 
 
@@ -68,3 +82,10 @@ def dense_ranks(scores: list[float]) -> list[float]:
     """0 for the best, 1 for the next smaller value and so on; whole numbers."""
     place = {score: float(rank) for rank, score in enumerate(sorted(set(scores), reverse=True))}
     return [place[score] for score in scores]
+
+
+def drawn_ranks(scores: list[float], lots: list[int]) -> list[float]:
+    """Whole numbers from 0 for the best; no two alike, for equal scores go by their lots."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], lots[i]))
+    place = {i: float(rank) for rank, i in enumerate(order)}
+    return [place[i] for i in range(len(scores))]

@@ -88,6 +88,9 @@ class GauntletSettings(Rules):
     sigma: float = Field(default=25 / 3, gt=0, le=1e6, description="uncertainty of a newcomer's rating")
     beta: float = Field(default=7.0, gt=0, le=1e6, description="PlackettLuce: spread of one performance")
     tau: float = Field(default=0.1, ge=0, le=1e6, description="PlackettLuce: uncertainty added per match")
+    ties: Literal["shared", "drawn"] = Field(
+        default="shared", description="equal scores share a rank, as openskill rates them, or are put in a drawn order"
+    )
     indicator_decay: Share = Field(default=0.95, description="weight of the past in the indicator average")
     indicator_threshold: Share = Field(default=0.10, description="a lower indicator average counts as 0")
     indicator_grace_windows: int = Field(

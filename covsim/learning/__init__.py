@@ -2,11 +2,14 @@
 
 It knows tensors, text and inner optimizers. Values go in and values come out: a parameter vector and the name of a
 shard give a pseudo-gradient. What a step costs in seconds, what travels and who is paid is decided elsewhere. It may
-import torch, numpy and the leaves (`units`, `registry`, `randomness`, `events`); never simpy, never another room.
+import torch, numpy and the leaves (`units`, `registry`, `choice`, `randomness`, `events`); never simpy, never another
+room.
 
-* `model`: a small GPT over one flat parameter matrix, all peers at once
-* `corpus`: text to tokens to assigned, random and held-out shards, pure in (seed, uid, round)
+* `model`: what peers train: a small GPT over one flat parameter matrix, all peers at once
+* `gpt_passes`: its forward and its backward pass, written out
+* `shardings`, `corpus`: text to tokens to assigned, random and held-out shards, pure in (seed, uid, round)
 * `inner_loop`: H optimizer steps for a batch of peers
-* `trainer`: lazy jobs: ask now, compute together when the first answer is needed
+* `update`, `trainer`: lazy jobs: ask now, compute together when the first answer is needed
 * `evaluate`: losses of many parameter vectors, or of one on many batches
+* `workers`: how all of this uses the cores of a machine
 """

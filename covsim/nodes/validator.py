@@ -253,10 +253,10 @@ class Validator:
         asked = uid in seen.gather.asked
         return Evidence(
             uid=uid,
-            status="invalid" if uid in seen.problems else status,
+            status="invalid" if uid in seen.problems else "unseen" if uid in seen.unreadable else status,
             problem=seen.problems.get(uid, ""),
             stored_s=stored.stored_s if stored is not None else float("nan"),
-            evaluated=uid in seen.drawn and uid not in seen.unreadable,
+            evaluated=uid in seen.drawn,
             on_gather_list=asked and uid in listed,
             asked_as_reserve=asked and uid not in listed,
             gathered=uid in {submission.uid for submission in seen.entered},

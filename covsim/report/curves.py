@@ -67,15 +67,15 @@ def _loss_curve(axes: Axes, run: RunTables, along: pd.Series[float]) -> None:
 
 
 def _mark_level(axes: Axes, level: float, text: str) -> None:
-    """A dashed line across, with a word to it at its right end."""
+    """A dashed line across, with a word under its left end, where a falling loss is far above."""
     axes.axhline(level, color=style.FAINT, lw=1, ls=(0, (4, 3)))
     axes.annotate(
         text,
-        (1, level),
+        (0, level),
         xycoords=("axes fraction", "data"),
-        xytext=(-2, -4),
+        xytext=(4, -4),
         textcoords="offset points",
-        ha="right",
+        ha="left",
         va="top",
         fontsize=8.5,
         color=style.FAINT,

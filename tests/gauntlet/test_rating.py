@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openskill.models import PlackettLuce
 
 from covsim.gauntlet.evidence import Evidence, Standings, Window
-from covsim.gauntlet.rating import Rating, dense_ranks, match_scores, rate_match
+from covsim.gauntlet.rating import Rating, dense_ranks, drawn_ranks, match_scores, rate_match
 from covsim.gauntlet.settings import GauntletSettings
 
 RATINGS = st.lists(st.tuples(st.floats(-20, 60), st.floats(0.5, 9)), min_size=2, max_size=12)
@@ -105,3 +105,35 @@ def test_who_plays_and_for_what() -> None:
     window = Window(30, {row.uid: row for row in rows}, frozenset(peers))
     scores = match_scores(SETTINGS, Standings(peers), window)
     assert scores == pytest.approx({0: 0.02, 1: -99, 2: -99, 3: -0.03, 6: -99})
+
+
+def many_matches(settings: GauntletSettings, twins: bool, seed: int) -> list[float]:
+    """Final mu of 60 equal peers after 30 matches; with `twins`, peers 0 and 1 always score the same."""
+    luck = np.random.default_rng(seed)
+    ratings: dict[int, Rating] = dict.fromkeys(range(60), (settings.mu, settings.sigma))
+    for _ in range(30):
+        scores = dict(enumerate(luck.normal(size=60).tolist()))
+        if twins:
+            scores[1] = scores[0]
+        ratings = rate_match(settings, ratings, scores, dict(enumerate(luck.permutation(60).tolist())))
+    return [ratings[uid][0] for uid in range(60)]
+
+
+def test_a_shared_rank_costs_both_who_share_it() -> None:
+    """openskill splits the credit of one place: a peer that is copied to the last bit falls with its copy."""
+    shared = np.array([many_matches(GauntletSettings(), True, seed) for seed in range(12)])
+    alone = np.array([many_matches(GauntletSettings(), False, seed) for seed in range(12)])
+    assert shared[:, 0] == pytest.approx(shared[:, 1])
+    loss = alone[:, 0].mean() - shared[:, 0].mean()
+    spread = np.hypot(alone[:, 0].std(ddof=1), shared[:, 0].std(ddof=1)) / np.sqrt(12)
+    assert loss > 5
+    assert loss > 3 * spread
+
+
+def test_drawn_ties_cost_nothing() -> None:
+    drawn = np.array([many_matches(GauntletSettings(ties="drawn"), True, seed)[:2] for seed in range(12)])
+    assert abs(drawn.mean() - 25) < 3 * drawn.std(ddof=1) / np.sqrt(12)
+
+
+def test_lots_order_equals_and_nothing_else() -> None:
+    assert drawn_ranks([1.0, 3.0, 1.0, 2.0], [5, 0, 4, 9]) == [3.0, 0.0, 2.0, 1.0]
