@@ -144,8 +144,9 @@ class Evaluated(Event):
     """What a validator saw of one peer in one round: a row of evidence, and the verdict that followed.
 
     `status` is `ok`, `missing`, `late`, `early`, `invalid`, or `unseen` where it did not look or could not read; losses
-    are nats per token, NaN where nothing was measured. `on_gather_list` and `asked_as_reserve` say whether this validator's gather asked the peer, `gathered`
-    whether its payload entered. `reasons` says which rule acted, on which number, before and after.
+    are nats per token, NaN where nothing was measured. `on_gather_list` and `asked_as_reserve` say whether this
+    validator's gather asked the peer, `gathered` whether its payload entered. `reasons` says which rule acted, on which
+    number, before and after.
     """
 
     validator: str

@@ -50,8 +50,8 @@ def rate_match(
 ) -> dict[int, Rating]:
     """The ratings after a match, for the peers in it.
 
-    With `ties: shared` equal scores share a rank, and openskill then splits the credit of one place among them: an exact
-    copy drags its victim down (`tests/gauntlet/test_rating.py` measures by how much). Whether losses on the live
+    With `ties: shared` equal scores share a rank, and openskill then splits the credit of one place among them: an
+    exact copy drags its victim down (`tests/gauntlet/test_rating.py` measures by how much). Whether losses on the live
     network's GPUs come out equal to the last bit is not known; `drawn` is what the least noise would make of them.
 
     A lone peer keeps its rating: there is nobody to compare it with (the deployed code then carries its score over into
