@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-all check benchmark schema clean
+.PHONY: run test test-all check benchmark studies schema clean
 
 run: $(INSTALLED)
 	$(BIN)/covsim run scenarios/covenant72b.yaml
@@ -24,6 +24,9 @@ check: $(INSTALLED)
 
 benchmark: $(INSTALLED)
 	$(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-columns=median,iqr,rounds -p no:xdist
+
+studies: $(INSTALLED)
+	$(BIN)/python -m covsim.sweep.studies contrast flagship
 
 schema: $(INSTALLED)
 	$(BIN)/covsim schema > scenarios/schema.json

@@ -242,6 +242,7 @@ class _Execution:
             diagnostics={"bigram_nats": simulation.corpus.bigram_nats()},
         )
         write_json(folder / "summary.json", result)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # there is nothing left to resume
         return _finished(folder) or {}
 
 

@@ -171,3 +171,8 @@ def test_what_changed_since_cannot_be_resumed(busy: Scenario, tmp_path: Path) ->
         resume(folder)
     with pytest.raises(CannotResume, match="no run to resume here"):
         resume(tmp_path)
+
+
+def test_a_finished_run_keeps_no_checkpoints(uninterrupted: Path) -> None:
+    assert (uninterrupted / "summary.json").exists()
+    assert not (uninterrupted / "checkpoints").exists()
