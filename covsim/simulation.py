@@ -203,14 +203,13 @@ class Simulation:
             active=frozenset(spec.uid for spec in self._specs),
             honest=frozenset(spec.uid for spec in self._specs if spec.behavior.kind == "honest"),
         )
-        leader = min(scenario.validators, key=lambda name: (-scenario.validators[name].stake, name))
         self.validators = [
             Validator(
                 commons,
                 self._examination,
                 name,
                 Resource(f"validator:{name} down", settings.downlink),
-                leads=name == leader,
+                leads=name == scenario.lead_validator,
                 lineages=self._distinct_lineages,
             )
             for name, settings in scenario.validators.items()
@@ -253,7 +252,8 @@ class Simulation:
 
     def _open_window(self, clock: BlockClock, window: int) -> None:
         self._emit(WindowOpened(self.env.now, window, clock.first_block(window)))
-        needed = min(validator.round for validator in self.validators) - 1
+        nodes: list[Peer | Validator] = [*self.validators, *self.peers]
+        needed = min(node.round for node in nodes) - 1  # a slow node may still want an old round
         self.commons.decoded.forget_before(needed)
         self.commons.store.forget(lambda key: round_of_key(key) < needed)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+import torch
 from hypothesis import settings
 
 from covsim.events import Digest, Event
@@ -64,3 +65,11 @@ def play() -> Play:
         return events, digest
 
     return run
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Puts torch's thread count back after a test that changes it."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)

@@ -20,7 +20,7 @@ class Evidence:
     Attributes:
         status: the submission; `unseen` when this validator did not look for it, or failed to read what the store
             holds, or could not measure it for reasons of its own: then the peer is not to blame.
-        evaluated: the validator drew this peer and came to it before the window ended.
+        evaluated: the validator drew this peer.
         on_gather_list: one of the selected whom this validator's gather asked.
         asked_as_reserve: a reserve whom this validator's gather asked to stand in.
         gathered: its payload entered this validator's gather.

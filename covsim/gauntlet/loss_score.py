@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from covsim.gauntlet.evidence import Evidence
-from covsim.learning.evaluate import losses_per_vector
+from covsim.learning.evaluate import losses_of_one, losses_per_vector
 from covsim.learning.model import Model
 from covsim.protocol.aggregators import clipped
 from covsim.protocol.base import Decoded
@@ -78,7 +78,7 @@ def measure(
         return LossEvidence((), (), (), ())
     trials = torch.stack([trial_step(theta, payload, step, medians) for payload in payloads])  # [E, N]
     return LossEvidence(
-        own_before=tuple(losses_per_vector(model, theta.expand_as(trials), own, chunk).tolist()),
+        own_before=tuple(losses_of_one(model, theta, own).tolist()),
         own_after=tuple(losses_per_vector(model, trials, own, chunk).tolist()),
         random_before=tuple(losses_per_vector(model, theta[None], random[None], chunk).tolist()) * len(payloads),
         random_after=tuple(losses_per_vector(model, trials, random[None], chunk).tolist()),

@@ -155,9 +155,9 @@ def whom_to_evaluate(
     """Draw up to `evaluated_per_window` active, not excluded peers; weight: windows since last drawn.
 
     With enough candidates to fill an evaluation from each bin (100 as deployed: 5 bins of 20), they are sorted by
-    rating ordinal into bins and one bin is picked uniformly. A newcomer has weight 1. Returns uids in the order drawn:
-    should the window end first, the last ones are dropped. Source: `templar` v2.1.28, `bin_evaluation_peers` and the
-    two functions after it.
+    rating ordinal into bins and one bin is picked uniformly. A newcomer has weight 1. Returns uids in the order drawn.
+    A validator that needs longer than a window falls behind; nobody is dropped. Source: `templar` v2.1.28,
+    `bin_evaluation_peers` and the two functions after it.
     """
     unknown = newcomer(settings, round)
     peers = {uid: standings.peers.get(uid, unknown) for uid in shuffled(active, generator)}

@@ -5,8 +5,6 @@ Letters in shapes: P vectors, E batches, B sequences, T tokens of context, N par
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,7 @@ def losses_per_vector(model: Model, thetas: Tensor, tokens: Tensor, chunk: int =
         tokens: int64 [P, B, T + 1], or [1, B, T + 1] for the same sequences for all.
         chunk: vectors computed at once; it changes the speed, never the result.
     """
-    tokens = tokens.expand(len(thetas), -1, -1)
+    tokens = tokens.to(thetas.device).expand(len(thetas), -1, -1)
     parts = side_by_side(lambda part: model.losses(thetas[part], tokens[part]), len(thetas), chunk)
     return torch.cat([thetas.new_zeros(0), *parts])
 
@@ -38,11 +36,6 @@ def losses_of_one(model: Model, theta: Tensor, tokens: Tensor, chunk: int = 32) 
         chunk: sequences computed at once; it changes the speed, never the result.
     """
     E, B = tokens.shape[:2]
-    sequences = tokens.flatten(0, 1)[None]  # [1, E * B, T + 1]
+    sequences = tokens.to(theta.device).flatten(0, 1)[None]  # [1, E * B, T + 1]
     parts = side_by_side(lambda part: model.sequence_losses(theta[None], sequences[:, part]), E * B, chunk)
     return torch.cat([theta.new_zeros(1, 0), *parts], dim=1).view(E, B).mean(dim=1)
-
-
-def bits_per_byte(nats: float) -> float:
-    """Bits per byte of a loss in nats per token; a token is a byte."""
-    return nats / math.log(2)

@@ -54,6 +54,7 @@ class GptPasses:
 
     def backward(self, targets: Tensor) -> None:
         """Write the gradient of the mean nats per token, for `targets` int64 [P, B, T], after a forward pass."""
+        assert targets.shape[2] == self._weights["wpe"].shape[1], "training sequences fill the context"
         dx = self._norm_backward("ln", self._linear_backward("head", self._loss_backward(targets)))
         for block in (f"block{index}." for index in reversed(range(self._num_blocks))):
             d_up = self._gelu_backward(block + "gelu", self._linear_backward(block + "down", dx))
@@ -78,7 +79,7 @@ class GptPasses:
     def _embed_backward(self, dx: Tensor) -> None:
         assert self._gradient is not None
         (rows,) = self._kept.pop("embed")
-        P, context = len(dx), self._weights["wpe"].shape[1]
+        P, context = self._weights["wpe"].shape[:2]
         torch.sum(dx.view(P, -1, context, self._d), dim=1, out=self._gradients["wpe"])
         self._gradients["wte"].zero_()
         self._gradient.view(-1, self._d).index_add_(0, rows, dx.view(-1, self._d))

@@ -86,7 +86,8 @@ class Trainer:
         assert theta.shape == (self._model.num_parameters,)
         job = Job((uid, round, self._num_jobs[uid]), theta, batches, steps)
         self._num_jobs[uid] += 1
-        self._pending.append(job)
+        if not self.replaying:
+            self._pending.append(job)
         self._jobs[job.key] = job
         return Update(lambda: self._value(job))
 
@@ -110,14 +111,15 @@ class Trainer:
         return {"moments": moments, "values": {key: job.value for key, job in self._jobs.items()}}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put the moments and the values back after a replay; pending jobs without a value were no longer needed."""
+        """Put the moments and the values back after a replay; a job without a value was no longer needed by anybody."""
         self._states = {
-            uid: OptimizerState(first[None].clone(), second[None].clone(), torch.tensor([float(count)]))
+            uid: OptimizerState(
+                first[None].clone(), second[None].clone(), torch.tensor([float(count)], device=self._device)
+            )
             for uid, (first, second, count) in state["moments"].items()
         }
         for key, job in self._jobs.items():
             job.value = state["values"].get(key)
-        self._pending = []
         self.replaying = False
 
     def _value(self, job: Job) -> Tensor:

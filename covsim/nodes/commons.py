@@ -6,16 +6,17 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import simpy
 
 from covsim.events import Event
+from covsim.gauntlet.checks import submission_status
+from covsim.gauntlet.evidence import Status
 from covsim.learning.trainer import Trainer
 from covsim.nodes.board import Board
 from covsim.nodes.encoder import Encoder
 from covsim.nodes.seam import Seam
-from covsim.protocol.base import Codec, Decoded
+from covsim.protocol.base import Codec, Decoded, InvalidPayload
 from covsim.protocol.lineage import Lineages
 from covsim.randomness import Streams
 from covsim.world.clock import BlockClock
@@ -66,8 +67,13 @@ class Commons:
 
     def on_time(self, stored: StoredObject, round: int) -> bool:
         """True if the store's stamp lies in the half-open put window of the round."""
+        return self.status(stored, round) == "ok"
+
+    def status(self, stored: StoredObject | None, round: int) -> Status:
+        """What the store's stamp makes of a submission, or of there being none."""
         window = round + 1
-        return self.clock.opens_at(window) <= stored.stored_s < self.clock.put_closes_at(window)
+        stamp = None if stored is None else stored.stored_s
+        return submission_status(stamp, self.clock.opens_at(window), self.clock.put_closes_at(window))
 
     def next_poll(self, since_s: float) -> simpy.Event:
         """Fires when a reader that polls from `since_s` on looks next; at once if it looks right now."""
@@ -94,7 +100,7 @@ class DecodedPayloads:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._known: dict[str, tuple[int, Decoded | Exception]] = {}
+        self._known: dict[str, tuple[int, Decoded | InvalidPayload]] = {}
 
     def read(self, payload: bytes, round: int) -> tuple[str, Decoded]:
         """The sha256 of a payload and what it says. Raises InvalidPayload."""
@@ -102,13 +108,11 @@ class DecodedPayloads:
         if sha256 not in self._known:
             self._known[sha256] = (round, self._decode(payload))
         decoded = self._known[sha256][1]
-        if isinstance(decoded, Exception):
+        if isinstance(decoded, InvalidPayload):
             raise decoded
         return sha256, decoded
 
-    def _decode(self, payload: bytes) -> Any:
-        from covsim.protocol.base import InvalidPayload
-
+    def _decode(self, payload: bytes) -> Decoded | InvalidPayload:
         try:
             return self._codec.decode(payload)
         except InvalidPayload as problem:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from covsim.events import UpdatesCompared
 from covsim.gauntlet.checks import overlap_matrix
+from covsim.learning.workers import side_by_side
 from covsim.nodes.gather import Submission
 from covsim.protocol.base import Decoded
 from covsim.protocol.lineage import Lineage
@@ -42,8 +44,8 @@ def compare_updates(
 
 def steps_behind(theta: torch.Tensor, reference: torch.Tensor, outer_step: torch.Tensor) -> float:
     """How many outer steps of the mean size of `outer_step` lie between two parameter vectors [N]; NaN without one."""
-    size = float(outer_step.abs().mean())
-    return float((theta - reference).abs().mean()) / size if size > 0 else math.nan
+    size = _mean_size(outer_step)
+    return _mean_size(theta - reference) / size if size > 0 else math.nan
 
 
 def widest_gap(lineages: Sequence[Lineage], reference: Lineage, last_step: torch.Tensor) -> float:
@@ -51,14 +53,17 @@ def widest_gap(lineages: Sequence[Lineage], reference: Lineage, last_step: torch
     return max((steps_behind(lineage.theta, reference.theta, last_step) for lineage in lineages), default=math.nan)
 
 
+def _mean_size(vector: torch.Tensor) -> float:
+    """Mean absolute value of [N]: numpy adds in one order whatever the threads, torch does not."""
+    return float(np.abs(vector.cpu().numpy()).mean(dtype=np.float64))
+
+
 def _cosines(payloads: Sequence[Decoded], num_parameters: int) -> torch.Tensor:
     """Cosine of every pair of decoded payloads [E, E]."""
     dense = torch.zeros(len(payloads), num_parameters)
     for row, decoded in zip(dense, payloads, strict=True):
-        row[decoded.index] = decoded.value
-    unit = dense / dense.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    cosines: torch.Tensor = unit @ unit.T
-    return cosines
+        row[decoded.index] = decoded.value / decoded.norms.norm().clamp_min(1e-30)
+    return side_by_side(lambda _: dense @ dense.T, 1, 1)[0]  # on one thread: the digest must not depend on their number
 
 
 def _mean_of_pairs(matrix: torch.Tensor) -> float:

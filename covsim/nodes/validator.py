@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +18,8 @@ from covsim.events import (
     Scored,
     ValidatorSettled,
 )
-from covsim.gauntlet.checks import find_overlaps, submission_status
-from covsim.gauntlet.evidence import Evidence, Judgement, Standings, Verdict
+from covsim.gauntlet.checks import find_overlaps
+from covsim.gauntlet.evidence import Evidence, Judgement, Standings, Status, Verdict
 from covsim.gauntlet.gauntlet import judge
 from covsim.gauntlet.loss_score import LossEvidence, measure
 from covsim.gauntlet.selection import Selection, whom_to_evaluate
@@ -35,6 +36,7 @@ from covsim.protocol.base import InvalidPayload
 from covsim.protocol.lineage import Lineage
 from covsim.protocol.outer import OuterOptimizer
 from covsim.world.network import Resource
+from covsim.world.store import StoredObject
 
 Steps = Generator[Any, Any, Any]
 
@@ -59,12 +61,13 @@ class Examination:
 
 @dataclass
 class _Seen:
-    """What a validator holds of one round before it judges."""
+    """What a validator holds of one round before it judges; `stored` is what lay in the store as it looked."""
 
     drawn: tuple[int, ...]
     wanted: GatherList
     gather: Gather
     entered: tuple[Submission, ...]
+    stored: dict[int, StoredObject | None]
     valid: dict[int, Submission] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
     unreadable: set[int] = field(default_factory=set)
@@ -118,7 +121,9 @@ class Validator:
 
     def _score_round(self) -> Steps:
         commons, examination = self._commons, self._examination
-        farthest = widest_gap(list(self._lineages().values()), self.lineage, self._last_step)
+        farthest = math.nan
+        if self.leads:
+            farthest = widest_gap(list(self._lineages().values()), self.lineage, self._last_step)
         seen = yield from self._look()
         if seen.entered:
             yield from self._judge(seen)
@@ -130,7 +135,11 @@ class Validator:
             self._measure_progress(seen.entered, farthest)
 
     def _judge(self, seen: _Seen) -> Steps:
-        """Evaluate, score and set weights. A round without a gather is not judged, as on the live network."""
+        """Evaluate, score and set weights.
+
+        A round whose gather brought nothing is not judged. The live network skips an aborted gather too; after an empty
+        one it zeroes everybody who was asked, which in an outage of the store hits the innocent.
+        """
         commons, examination = self._commons, self._examination
         measured = [uid for uid in seen.drawn if uid in seen.valid]
         began_s = commons.env.now
@@ -149,7 +158,7 @@ class Validator:
         self._announce(judgement, len(seen.drawn), commons.env.now - began_s)
 
     def _look(self) -> Steps:
-        """Gather; when the put window has closed, draw whom to evaluate and fetch what is still missing."""
+        """Gather; when the put window has closed, draw whom to evaluate, and fetch what the gather did not."""
         commons = self._commons
         wanted = commons.board.in_force(self.round + 1)
         gather = Gather(commons, self.name, self._downlink, self.round, wanted)
@@ -162,20 +171,24 @@ class Validator:
             self.round,
             commons.streams.numpy("whom to evaluate", self.label, self.round),
         )
-        seen = _Seen(drawn, wanted, gather, entered, valid=dict(gather.submissions))
-        fetches = [commons.env.process(self._fetch(uid, seen)) for uid in drawn if uid not in seen.valid]
-        yield commons.env.all_of(fetches)
+        stored = {uid: commons.store.stat(object_key(self.round, uid)) for uid in {*drawn, *gather.asked}}
+        seen = _Seen(drawn, wanted, gather, entered, stored, valid=dict(gather.submissions))
+        if entered:
+            fetches = [commons.env.process(self._fetch(uid, seen)) for uid in drawn if uid not in seen.valid]
+            yield commons.env.all_of(fetches)
         return seen
 
     def _fetch(self, uid: int, seen: _Seen) -> Steps:
         """Read a submission that is on time, and note what is wrong with it."""
-        commons, key = self._commons, object_key(self.round, uid)
-        stored = commons.store.stat(key)
-        if stored is None or not commons.on_time(stored, self.round):
+        commons = self._commons
+        if commons.status(seen.stored[uid], self.round) != "ok":
             return
-        read = yield from commons.store.get(self.name, self._downlink, key, purpose="evaluate")
+        read = yield from commons.store.get(self.name, self._downlink, object_key(self.round, uid), purpose="evaluate")
         if read is None:
             seen.unreadable.add(uid)
+            return
+        seen.stored[uid] = read
+        if not commons.on_time(read, self.round):  # overwritten since
             return
         try:
             sha256, decoded = commons.decoded.read(read.data, self.round)
@@ -243,25 +256,28 @@ class Validator:
         return rows
 
     def _row(self, uid: int, seen: _Seen, listed: set[int], numbers: Mapping[str, Any]) -> Evidence:
-        commons, window = self._commons, self.round + 1
-        stored = commons.store.stat(object_key(self.round, uid))
-        status = submission_status(
-            None if stored is None else stored.stored_s,
-            commons.clock.opens_at(window),
-            commons.clock.put_closes_at(window),
-        )
-        asked = uid in seen.gather.asked
+        asked, stored = uid in seen.gather.asked, seen.valid.get(uid) or seen.stored[uid]
         return Evidence(
             uid=uid,
-            status="invalid" if uid in seen.problems else "unseen" if uid in seen.unreadable else status,
+            status=self._status(uid, seen),
             problem=seen.problems.get(uid, ""),
-            stored_s=stored.stored_s if stored is not None else float("nan"),
+            stored_s=stored.stored_s if stored is not None else math.nan,
             evaluated=uid in seen.drawn,
             on_gather_list=asked and uid in listed,
             asked_as_reserve=asked and uid not in listed,
             gathered=uid in {submission.uid for submission in seen.entered},
             **numbers,
         )
+
+    def _status(self, uid: int, seen: _Seen) -> Status:
+        """What became of a submission: what was read decides, not what may have been put there since."""
+        if uid in seen.valid:
+            return "ok"
+        if uid in seen.problems:
+            return "invalid"
+        if uid in seen.unreadable:
+            return "unseen"
+        return self._commons.status(seen.stored[uid], self.round)
 
     def _take_outer_step(self, entered: tuple[Submission, ...]) -> None:
         commons, before = self._commons, self.lineage

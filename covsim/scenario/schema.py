@@ -129,6 +129,11 @@ class Scenario(Section):
         return min(math.ceil(end / per_round) for end, per_round in ends if end is not None)
 
     @property
+    def lead_validator(self) -> str:
+        """The validator with the highest stake, the first by name if several have it."""
+        return min(self.validators, key=lambda name: (-self.validators[name].stake, name))
+
+    @property
     def window_s(self) -> float:
         """Length of a window in seconds."""
         return self.timeline.blocks_per_window * self.timeline.block

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from covsim.learning.corpus import Corpus, Data
 from covsim.learning.model import Gpt
@@ -21,11 +18,3 @@ def gpt() -> Gpt:
 @pytest.fixture(scope="session")
 def corpus(gpt: Gpt) -> Corpus:
     return Corpus(Data(), gpt.context, Streams(1))
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """Puts torch's thread count back after a test that changes it."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)

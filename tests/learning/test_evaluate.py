@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 
-from covsim.learning.evaluate import bits_per_byte, losses_of_one, losses_per_vector
+from covsim.learning.evaluate import losses_of_one, losses_per_vector
 from covsim.learning.model import Gpt
 
 
@@ -38,7 +36,3 @@ def test_nothing_to_evaluate_is_fine(gpt: Gpt) -> None:
     tokens = torch.zeros(0, 8, gpt.context + 1, dtype=torch.int64)
     assert losses_per_vector(gpt, torch.zeros(0, gpt.num_parameters), tokens).shape == (0,)
     assert losses_of_one(gpt, torch.zeros(gpt.num_parameters), tokens).shape == (0,)
-
-
-def test_bits_per_byte_of_a_uniform_guess() -> None:
-    assert bits_per_byte(math.log(256)) == pytest.approx(8)
