@@ -10,11 +10,12 @@ INSTALLED := $(VENV)/.installed
 run: $(INSTALLED)
 	$(BIN)/covsim run scenarios/covenant72b.yaml
 
+# Two processes of one torch thread each: for small models that beats one of two.
 test: check
-	$(BIN)/pytest -m "not slow" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --ignore=tests/benchmarks
 
 test-all: check
-	$(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --ignore=tests/benchmarks
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check

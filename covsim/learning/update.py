@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from covsim.learning.workers import side_by_side
+
 
 class Scalar:
     """A number taken from an update, computed when it is asked for."""
@@ -43,7 +45,8 @@ class Update:
 
     def norm(self) -> Scalar:
         """The Euclidean norm."""
-        return Scalar(lambda: float(self.value().norm()))
+        # On one thread: torch cuts a long sum by thread, and the last bit would tell how many there are.
+        return Scalar(lambda: side_by_side(lambda _: float(self.value().norm()), 1, 1)[0])
 
     def __neg__(self) -> Update:
         return Update(lambda: -self.value())

@@ -42,6 +42,17 @@ def test_each_piece_has_one_torch_thread(num_threads: int) -> None:
     assert torch.get_num_threads() == num_threads
 
 
+@pytest.mark.usefixtures("threads")
+def test_a_fresh_thread_gets_the_callers_setting_afterwards() -> None:
+    torch.set_num_threads(2)
+    side_by_side(lambda _: None, 2, 1)
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [2]
+
+
 def test_nothing_to_do_is_fine() -> None:
     assert side_by_side(lambda _: pytest.fail("called"), 0, 4) == []
 
