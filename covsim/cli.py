@@ -105,6 +105,8 @@ def run(
     """Run a scenario, and judge what it expects if it does."""
     if resume is not None and (file is not None or seed is not None):
         _fail(f"--resume brings its own scenario: covsim run --resume {resume}")
+    if resume is not None and (out is not None or force):
+        _fail(f"--resume goes on in its own folder: covsim run --resume {resume}")
     if resume is None and file is None:
         _fail("give a scenario, or --resume with the folder of an interrupted run")
     loaded = None if file is None else _load(file, [*(overrides or []), *([] if seed is None else [f"seed={seed}"])])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from covsim.cli_progress import watching
-from covsim.record.runner import CannotResume, Interrupted, Run, UnfinishedRun, resume, run
+from covsim.record.runner import REFUSALS, Interrupted, Run, resume, run, scenario_of
 from covsim.report import figures, headline
-from covsim.scenario import Scenario, clean_twin, loads, seeds, warnings, with_seed
+from covsim.scenario import Scenario, clean_twin, resolved_text, seeds, warnings, with_seed
 from covsim.scenario.sections import Claim
 from covsim.sweep import expect
 
@@ -39,21 +39,11 @@ class Runner:
         for warning in warnings(scenario):
             _complain(f"warning: {warning}")
         work = self._judged if scenario.expect is not None else self._single
-        try:
-            return work(scenario, source_text)
-        except Interrupted as interruption:
-            return _complain(interruption, INTERRUPTED)
-        except UnfinishedRun as unfinished:
-            return _complain(unfinished, BAD_INPUT)
+        return _exit_code(lambda: work(scenario, source_text))
 
     def resume(self, folder: Path) -> int:
         """Go on with the interrupted run in a folder."""
-        try:
-            return self._resumed(folder)
-        except Interrupted as interruption:
-            return _complain(interruption, INTERRUPTED)
-        except CannotResume as error:
-            return _complain(error, BAD_INPUT)
+        return _exit_code(lambda: self._resumed(folder))
 
     def _single(self, scenario: Scenario, source_text: str) -> int:
         self._show(self._execute(scenario, source_text, scenario.name))
@@ -69,7 +59,8 @@ class Runner:
             own = with_seed(scenario, seed)
             runs.append(self._execute(own, source_text, f"{scenario.name} seed {seed}"))
             if needs_twins:
-                twins.append(self._execute(clean_twin(own), source_text, f"{scenario.name} seed {seed} clean"))
+                twin = clean_twin(own)
+                twins.append(self._execute(twin, resolved_text(twin), f"{twin.name} seed {seed}"))
         self._show(runs[0])
         return self._judge(claims, runs, twins)
 
@@ -85,7 +76,7 @@ class Runner:
 
     def _resumed(self, folder: Path) -> int:
         """Resume; if the run was one of several, the claims wait for all of them."""
-        scenario = _scenario_of(folder)
+        scenario = scenario_of(folder)
         with watching(scenario.name, scenario.planned_rounds, self._console, self._quiet) as observers:
             done = resume(folder, observers)
         self._finish(done)
@@ -100,10 +91,10 @@ class Runner:
         return self._finish(done)
 
     def _finish(self, done: Run) -> Run:
-        """Draw the figures of a run that is new."""
+        """Draw the figures that are not there: of a new run all, and of an old one what an interruption left out."""
         if done.skipped:
             self._console.print(f"{done.folder}: this very run is there already; --force runs it again", soft_wrap=True)
-        else:
+        if not figures.all_drawn(done.folder):
             figures.draw_all(done.folder)
         return done
 
@@ -114,11 +105,16 @@ class Runner:
             self._console.print(headline.table(done.summary, done.folder))
 
 
-def _scenario_of(folder: Path) -> Scenario:
-    resolved = folder / "resolved.yaml"
-    if not resolved.is_file():
-        raise CannotResume(f"{folder}: no run to resume here (it has no resolved.yaml)")
-    return loads(resolved.read_text(encoding="utf-8"), str(resolved))
+def _exit_code(work: Callable[[], int]) -> int:
+    """Do the work; what stops it is one line and an exit code, except our own mistakes."""
+    try:
+        return work()
+    except Interrupted as interruption:
+        return _complain(interruption, INTERRUPTED)
+    except KeyboardInterrupt:  # between two runs, or while figures are drawn
+        return _complain("interrupted; the same command goes on where it was", INTERRUPTED)
+    except REFUSALS as refusal:
+        return _complain(refusal, BAD_INPUT)
 
 
 def _complain(message: object, code: int = OK) -> int:

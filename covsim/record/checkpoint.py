@@ -7,6 +7,7 @@ updates alive at that instant.
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,16 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         old.unlink()
 
 
+class DamagedCheckpoint(ValueError):
+    """The file is not what was written."""
+
+
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The last checkpoint that was written whole, or None."""
+    """The last checkpoint that was written whole, or None. Raises DamagedCheckpoint."""
     found = sorted(folder.glob("step-*.pt"))
-    return Checkpoint(**torch.load(found[-1], weights_only=True)) if found else None
+    if not found:
+        return None
+    try:
+        return Checkpoint(**torch.load(found[-1], weights_only=True))
+    except (RuntimeError, EOFError, TypeError, pickle.UnpicklingError):  # what torch.load finds wrong with a file
+        raise DamagedCheckpoint(f"{found[-1].name} is damaged") from None

@@ -7,19 +7,23 @@ import platform
 import sys
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import covsim
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = ("numpy", "openskill", "pandas", "pyarrow", "pydantic", "ruamel.yaml", "safetensors", "simpy", "torch")
 
 
-def provenance(run_id: str, total_wall_s: float) -> dict[str, Any]:
+def provenance(run_id: str, total_wall_s: float, device: torch.device) -> dict[str, Any]:
     """The content of provenance.json.
 
     Args:
         run_id: hash of the resolved scenario, the code, torch's version and the data.
         total_wall_s: real seconds of the run until now, over all its processes.
+        device: where the run's tensors were.
     """
     import torch
 
@@ -39,7 +43,7 @@ def provenance(run_id: str, total_wall_s: float) -> dict[str, Any]:
             "cores": os.cpu_count(),
         },
         "threads": {"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
     }
 
 

@@ -1,33 +1,34 @@
 """Runs a scenario into a folder: tape and checkpoints while it goes, tables and summary when it is done.
 
-`summary.json` is written last, so a folder with one is a whole run and a folder without one can be resumed.
+`summary.json` is written last, so a folder with one is a whole run and a folder without one can be resumed. One process
+at a time works in a folder, see `record.lock`.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import shlex
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
 from covsim.events import Digest, Event
-from covsim.record.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from covsim.record.checkpoint import Checkpoint, DamagedCheckpoint, newest_checkpoint, save_checkpoint
 from covsim.record.files import write_json, write_text, write_whole
+from covsim.record.interrupts import interrupts
+from covsim.record.lock import LOCK, FolderInUse, locked
 from covsim.record.provenance import provenance
 from covsim.record.recorder import Recorder
 from covsim.record.summary import summary
-from covsim.record.tape import Tape
-from covsim.scenario import Scenario, loads
+from covsim.record.tape import Tape, TapeMismatch
+from covsim.scenario import Scenario, ScenarioError, load
 from covsim.scenario.deployment import num_parameters
 from covsim.scenario.resolve import resolved_text, run_id
 from covsim.simulation import Simulation
@@ -51,7 +52,7 @@ class Interrupted(Exception):
     """The run was stopped by the user and can be resumed from `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"interrupted; go on with: covsim run --resume {folder}")
+        super().__init__(f"interrupted; go on with: {_resuming(folder)}")
         self.folder = folder
 
 
@@ -59,8 +60,22 @@ class CannotResume(ValueError):
     """The folder holds nothing that this version of covsim could go on with."""
 
 
+class CannotWrite(ValueError):
+    """There is no place for results where they were asked for."""
+
+
 class UnfinishedRun(ValueError):
     """The folder holds a run that was cut; nothing is overwritten without being told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder}: an unfinished run lies here; go on with: {_resuming(folder)}, or start over with --force"
+        )
+        self.folder = folder
+
+
+REFUSALS = (CannotResume, CannotWrite, FolderInUse, UnfinishedRun)
+"""Why a run is not begun; each says so in one line."""
 
 
 def run(
@@ -81,46 +96,82 @@ def run(
 
     Raises:
         UnfinishedRun: an unfinished run lies there; the message says how to go on with it.
+        FolderInUse: another process is running it.
+        CannotWrite: `out` is no place for results.
         Interrupted: the user pressed Ctrl-C; the folder can be resumed.
     """
     identity = run_id(scenario)
     folder = (out or RESULTS) / scenario.name / identity
-    finished = _finished(folder)
-    if finished is not None and not force:
-        return Run(folder, finished, skipped=True)
-    if folder.exists() and not force:
-        raise UnfinishedRun(
-            f"{folder}: an unfinished run lies here; go on with --resume {folder}, or start over with --force"
-        )
-    if folder.exists():
-        shutil.rmtree(folder)
-    write_text(folder / "scenario.yaml", source_text)
-    write_text(folder / "resolved.yaml", resolved_text(scenario))
-    return _Execution(scenario, identity, folder, None, observers).finish()
+    with ExitStack() as stack:
+        with _writing(folder):
+            if not force and (whole := _whole(folder)):
+                return whole
+            interrupted = stack.enter_context(interrupts())
+            stack.enter_context(locked(folder))
+            if not force and (whole := _whole(folder)):  # by the process that had the lock until now
+                return whole
+            if not force and (folder / "resolved.yaml").exists():
+                raise UnfinishedRun(folder)
+            _clear(folder)
+            write_text(folder / "scenario.yaml", source_text)
+            write_text(folder / "resolved.yaml", resolved_text(scenario))
+        return _execute(scenario, identity, folder, None, observers, interrupted)
 
 
 def resume(folder: Path, observers: Sequence[Observer] = ()) -> Run:
     """Go on with an interrupted run; the result is bit-identical to that of an uninterrupted one.
 
     Raises:
-        CannotResume: `folder` holds no run of covsim, or code, data or torch have changed since.
+        CannotResume: `folder` holds no run of covsim, or a damaged one, or code, data or torch have changed since.
+        FolderInUse: another process is running it.
+        CannotWrite: the folder may only be read.
         Interrupted: the user pressed Ctrl-C again.
     """
-    finished = _finished(folder)
-    if finished is not None:
-        return Run(folder, finished, skipped=True)
-    resolved = folder / "resolved.yaml"
-    if not resolved.is_file():
-        raise CannotResume(f"{folder}: no run to resume here (it has no resolved.yaml)")
-    scenario = loads(resolved.read_text(encoding="utf-8"), str(resolved))
+    if whole := _whole(folder):
+        return whole
+    scenario = scenario_of(folder)
     identity = run_id(scenario)
     if identity != folder.resolve().name:
         raise CannotResume(
             f"{folder}: this run was begun by another version of covsim, torch or the data and cannot be resumed; "
             "run the scenario again"
         )
-    checkpoint = newest_checkpoint(folder / "checkpoints")
-    return _Execution(scenario, identity, folder, checkpoint, observers).finish()
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(interrupts())
+        with _writing(folder):
+            stack.enter_context(locked(folder))
+        if whole := _whole(folder):  # by the process that had the lock until now
+            return whole
+        try:
+            checkpoint = newest_checkpoint(folder / "checkpoints")
+            if checkpoint is not None and not _tape_of(folder).is_file():
+                raise TapeMismatch("the tape is missing")
+            return _execute(scenario, identity, folder, checkpoint, observers, interrupted)
+        except (TapeMismatch, DamagedCheckpoint) as error:
+            raise CannotResume(f"{folder}: cannot be resumed, run it again with --force: {error}") from error
+
+
+def scenario_of(folder: Path) -> Scenario:
+    """The scenario of the run in a folder. Raises CannotResume."""
+    resolved = folder / "resolved.yaml"
+    if not resolved.is_file():
+        raise CannotResume(f"{folder}: no run to resume here (it has no resolved.yaml)")
+    try:
+        return load(resolved)
+    except ScenarioError as error:
+        raise CannotResume(f"{error.problems[0]} (cannot be resumed; run the scenario again)") from error
+
+
+def _execute(
+    scenario: Scenario,
+    identity: str,
+    folder: Path,
+    checkpoint: Checkpoint | None,
+    observers: Sequence[Observer],
+    interrupted: Callable[[], bool],
+) -> Run:
+    with closing(Tape(_tape_of(folder), checkpoint.tape_position if checkpoint else 0)) as tape:
+        return _Execution(scenario, identity, folder, tape, checkpoint, observers).finish(interrupted)
 
 
 class _Execution:
@@ -131,6 +182,7 @@ class _Execution:
         scenario: Scenario,
         identity: str,
         folder: Path,
+        tape: Tape,
         checkpoint: Checkpoint | None,
         observers: Sequence[Observer],
     ) -> None:
@@ -147,34 +199,40 @@ class _Execution:
         self._recorder = Recorder(
             scenario.record.level, {name: validator.stake for name, validator in scenario.validators.items()}
         )
-        self._tape = Tape(folder / "tape" / "tape.bin", checkpoint.tape_position if checkpoint else 0)
+        self._tape = tape
         self._simulation = Simulation(scenario, self._tape, (self._digest.add, self._recorder.observe, *observers))
 
-    def finish(self) -> Run:
+    def finish(self, interrupted: Callable[[], bool]) -> Run:
         """Run to the end and write everything. Raises Interrupted."""
-        with _interrupts() as interrupted:
-            self._replay()
-            self._run_live(interrupted)
+        self._replay(interrupted)
+        self._run_live(interrupted)
         self._simulation.finish()
         self._tape.sync()
-        self._tape.close()
-        return Run(self._folder, self._write_results())
+        done = Run(self._folder, self._write_results())
+        if interrupted():  # too late for this run, which is whole; not for what was to come after it
+            raise Interrupted(self._folder)
+        return done
 
-    def _replay(self) -> None:
+    def _replay(self, interrupted: Callable[[], bool]) -> None:
         """Re-execute up to the checkpoint, prove that it is the same run, and put the tensors back."""
         checkpoint = self._checkpoint
         if checkpoint is None:
             return
-        while self._simulation.num_steps < checkpoint.step:
-            self._simulation.step()
-        found = (self._tape.position, self._digest.num_events, self._digest.clock, self._digest.learning)
+        simulation, digest = self._simulation, self._digest
+        while simulation.num_steps < checkpoint.step and not simulation.finished:
+            if interrupted():
+                raise Interrupted(self._folder)  # the checkpoint is still there
+            simulation.step()
+        found = (simulation.num_steps, self._tape.position, digest.num_events, digest.clock, digest.learning)
         wanted = (
+            checkpoint.step,
             checkpoint.tape_position,
             checkpoint.num_events,
             checkpoint.digest_clock,
             checkpoint.digest_learning,
         )
-        assert found == wanted, f"the re-executed run differs from its checkpoint: {found} is not {wanted}"
+        if found != wanted:
+            raise TapeMismatch(f"the re-executed run differs from its checkpoint: {found} is not {wanted}")
         self._simulation.restore({"trainer": checkpoint.trainer, "feedback": checkpoint.feedback})
         self._tape.go_live()
         self._checkpoint = None
@@ -189,7 +247,6 @@ class _Execution:
                 self._save_checkpoint()
                 last_saved = time.perf_counter()
                 if interrupted():
-                    self._tape.close()
                     raise Interrupted(self._folder)
 
     def _save_checkpoint(self) -> None:
@@ -222,6 +279,7 @@ class _Execution:
     def _write_results(self) -> dict[str, Any]:
         """Final parameters, tables, provenance; the summary last, for it marks the run as whole."""
         scenario, simulation, folder = self._scenario, self._simulation, self._folder
+        device = simulation.final_theta.device
         theta = simulation.final_theta.cpu()
         self._digest.add_final(theta.numpy().tobytes())
         tensors = _by_name(theta, scenario.model.shapes)
@@ -229,7 +287,7 @@ class _Execution:
         self._recorder.write(folder)
         charges = simulation.charges
         groups = scenario.deployment.groups(scenario.model.shapes.values())
-        write_json(folder / "provenance.json", provenance(self._identity, self._total_wall_s))
+        write_json(folder / "provenance.json", provenance(self._identity, self._total_wall_s, device))
         result = summary(
             self._recorder,
             scenario,
@@ -252,30 +310,42 @@ def _finished(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def _whole(folder: Path) -> Run | None:
+    """The run that lies there, if it is whole."""
+    found = _finished(folder)
+    return None if found is None else Run(folder, found, skipped=True)
+
+
+def _tape_of(folder: Path) -> Path:
+    return folder / "tape" / "tape.bin"
+
+
+def _resuming(folder: Path) -> str:
+    return f"covsim run --resume {shlex.quote(str(folder))}"
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotWrite(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove all but the lock; what would make the rest pass for a run, whole or resumable, goes first."""
+    for name in ("summary.json", "resolved.yaml"):
+        (folder / name).unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
 def _by_name(theta: torch.Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     """The flat parameters [N] as named tensors."""
     sizes = [torch.Size(shape).numel() for shape in shapes.values()]
     parts = torch.split(theta, sizes)
     return {name: part.reshape(shape).clone() for (name, shape), part in zip(shapes.items(), parts, strict=True)}
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a question that the loop asks; the second one ends the process at once."""
-    pressed = False
-
-    def press(signum: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            os._exit(130)
-        pressed = True
-
-    try:
-        before = signal.signal(signal.SIGINT, press)
-    except ValueError:  # not the main thread: nobody presses Ctrl-C there
-        yield lambda: False
-        return
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

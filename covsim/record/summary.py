@@ -1,4 +1,4 @@
-"""summary.json: what a run amounts to, in flat keys that claims and sweeps can name.
+"""summary.json: what a run amounts to, in flat keys that claims and sweeps can name (`scenario.metrics` lists them).
 
 Cohorts appear by name. Times are simulated seconds, sizes bytes of the deployment, losses nats per token of the model.
 What was never reached or cannot be computed is NaN here and null in the file.
@@ -41,12 +41,10 @@ from covsim.events import (
 from covsim.record import views
 from covsim.record.payout import total_per_peer
 from covsim.record.recorder import Recorder
+from covsim.scenario.metrics import LOSS_LEVELS
 
 if TYPE_CHECKING:
     from covsim.scenario import Scenario
-
-LOSS_LEVELS = (5.0, 4.5, 4.0, 3.5, 3.0, 2.75, 2.5, 2.25, 2.0)
-"""Nats per token for which the time and the bytes to reach them are kept."""
 
 FINAL_ROUNDS = 3
 """`loss.final` is a mean over so many rounds, because single rounds jump."""

@@ -16,20 +16,18 @@ def draw_all(folder: Path) -> list[Path]:
 
     Equal tables give equal bytes. A run that settled no round has nothing to draw.
     """
-    drawings: dict[str, Callable[[RunTables], Figure]] = {
-        "overview": overview,
-        "loss": curves.loss,
-        "rating_and_pay": curves.rating_and_pay,
-        "time": peers.where_time_goes,
-        "selection": peers.who_was_selected,
-    }
     run = read_run(folder)
     if run.rounds.empty:
         return []
     with style.house_style():
-        for name, draw in drawings.items():
-            style.save(draw(run), folder / "figures" / f"{name}.png")
-    return [folder / "figures" / f"{name}.png" for name in drawings]
+        for name, draw in _DRAWINGS.items():
+            style.save(draw(run), _path(folder, name))
+    return [_path(folder, name) for name in _DRAWINGS]
+
+
+def all_drawn(folder: Path) -> bool:
+    """True when the run in `folder` has every figure that `draw_all` draws."""
+    return all(_path(folder, name).is_file() for name in _DRAWINGS)
 
 
 def overview(run: RunTables) -> Figure:
@@ -53,3 +51,16 @@ def overview(run: RunTables) -> Figure:
     peers.selection_by_peer(selected, run)
     selected.set_title("Who is selected? (pale: reserve, dark: listed in vain)")
     return figure
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / "figures" / f"{name}.png"
+
+
+_DRAWINGS: dict[str, Callable[[RunTables], Figure]] = {
+    "overview": overview,
+    "loss": curves.loss,
+    "rating_and_pay": curves.rating_and_pay,
+    "time": peers.where_time_goes,
+    "selection": peers.who_was_selected,
+}

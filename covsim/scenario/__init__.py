@@ -6,6 +6,7 @@ It may import the leaves, `learning`, `protocol`, `world`, `gauntlet` and `behav
 * `reader`, `tree`: YAML 1.2 to a tree whose values know where they stand; merging
 * `shipped`, `loading`, `overrides`: files, `extends`, `a.b=c`
 * `schema`, `sections`, `deployment`, `sizes`: what a scenario is
+* `metrics`: what a claim can be about
 * `messages`, `errors`: `file:line:col: path: what is wrong (did you mean ...?)`
 * `population`: uids, links and machines drawn from it
 * `twins`: the same under another seed, the same without cheaters

@@ -56,7 +56,11 @@ def _inner_steps(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]
 
 
 def _uploads(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
-    """Peers whose payload is later than the put window, however early they start."""
+    """Payloads that the store refuses, or that are later than the put window, however early their peers start."""
+    largest = scenario.store.max_object
+    if scenario.payload_bytes > largest:
+        yield f"nobody can ever land: a payload is {_size(scenario.payload_bytes)}, the store takes {_size(largest)}"
+        return
     limit = scenario.timeline.put_window
     late = [peer for peer in peers if _upload_s(scenario, peer) >= limit]
     if late:

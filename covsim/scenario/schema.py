@@ -21,23 +21,22 @@ from covsim.protocol.aggregators import Aggregator, Mean, aggregators
 from covsim.protocol.base import Protocol, protocols
 from covsim.protocol.sparseloco import SparseLoCo
 from covsim.randomness import Streams
-from covsim.registry import did_you_mean
 from covsim.scenario.deployment import Deployment
 from covsim.scenario.messages import CONTRADICTION
+from covsim.scenario.metrics import check_metric
 from covsim.scenario.sections import Cohort, Compute, Expect, Record, Section, Stop, ValidatorNode
 from covsim.scenario.sizes import cohort_sizes
 from covsim.world.clock import Timeline
 from covsim.world.network import NetworkSettings
 from covsim.world.store import StoreSettings
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+LONGEST_NAME = 64
+
+Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}$")]
 """Names become folders, keys of the summary and parts of overrides: a-z, 0-9, _ and -, at most 64."""
 
 MODERATE_CONTEXT = 256
 """Tokens that fit whatever part of the bundled text is held out and however it is dealt."""
-
-PER_COHORT = ("payout_share", "pay_per_peer", "selected_share", "evaluations_per_peer", "rounds_to_exclusion")
-"""Metrics of the summary that are followed by a cohort's name."""
 
 
 class Scenario(Section):
@@ -108,12 +107,12 @@ class Scenario(Section):
         return self
 
     @model_validator(mode="after")
-    def _claims_name_cohorts(self) -> Self:
+    def _claims_name_metrics(self) -> Self:
         for position, claim in enumerate(self.expect.claims if self.expect else ()):
-            metric, _, cohort = claim.metric.partition(".")
-            if metric in PER_COHORT and cohort not in self.cohorts:
-                message = f"no cohort is called {cohort!r}{did_you_mean(cohort, self.cohorts)}"
-                raise _contradiction(message, "expect", "claims", position, "metric")
+            try:
+                check_metric(claim.metric, self.cohorts)
+            except ValueError as error:
+                raise _contradiction(str(error), "expect", "claims", position, "metric") from None
         return self
 
     @property

@@ -79,7 +79,7 @@ class ValidatorNode(Section):
     """A node that evaluates submissions and sets weights. The highest stake leads: it publishes the gather list."""
 
     stake: float = Field(gt=0, le=1e12, description="weight of its vote, relative to the other validators' stakes")
-    uplink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, up")
+    uplink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, up; validators upload nothing yet")
     downlink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, down")
 
 

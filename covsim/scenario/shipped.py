@@ -17,7 +17,7 @@ def shipped_folder() -> Path:
 
 
 def shipped_scenarios() -> dict[str, Path]:
-    """Name (`covenant72b`, `contrast/clean`) to file, in the order of names."""
+    """Name (`covenant72b`, `contrast/random`) to file, in the order of names."""
     folder = shipped_folder()
     found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob(f"*{SUFFIX}")}
     return dict(sorted(found.items()))

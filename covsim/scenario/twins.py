@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from covsim.behaviors import Honest
-from covsim.scenario.schema import Scenario
+from covsim.scenario.schema import LONGEST_NAME, Scenario
+
+_CLEAN = "-clean"
 
 
 def with_seed(scenario: Scenario, seed: int) -> Scenario:
@@ -12,9 +14,10 @@ def with_seed(scenario: Scenario, seed: int) -> Scenario:
 
 
 def clean_twin(scenario: Scenario) -> Scenario:
-    """The same peers on the same links and machines, every one of them honest; it claims nothing."""
+    """The same peers on the same links and machines, all of them honest; `<name>-clean`, which claims nothing."""
     cohorts = {name: cohort.model_copy(update={"behavior": Honest()}) for name, cohort in scenario.cohorts.items()}
-    return scenario.model_copy(update={"cohorts": cohorts, "expect": None})
+    name = scenario.name[: LONGEST_NAME - len(_CLEAN)] + _CLEAN
+    return scenario.model_copy(update={"name": name, "cohorts": cohorts, "expect": None})
 
 
 def seeds(scenario: Scenario) -> list[int]:

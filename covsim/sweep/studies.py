@@ -3,8 +3,8 @@
     python -m covsim.sweep.studies contrast
     python -m covsim.sweep.studies flagship
 
-Runs that are there already are not run again, so a study that was stopped goes on where it was. A study takes minutes;
-the tests check what it published, and run reduced versions of their own.
+Runs that are there already are not run again and one that was cut is resumed, so a study that was stopped goes on where
+it was. A study takes minutes; the tests check what it published, and run reduced versions of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from covsim.record.runner import RESULTS, Run, run
+from covsim.record.runner import REFUSALS, RESULTS, Interrupted, Run, UnfinishedRun, resume, run
 from covsim.scenario import Scenario, clean_twin, load, resolved_text, seeds, with_seed
 from covsim.sweep.comparison import draw_comparison
 from covsim.sweep.expect import lookup
@@ -68,7 +68,10 @@ STUDIES = {"contrast": contrast, "flagship": flagship}
 
 
 def _run(scenario: Scenario) -> Run:
-    done = run(scenario, resolved_text(scenario))
+    try:
+        done = run(scenario, resolved_text(scenario))
+    except UnfinishedRun as unfinished:
+        done = resume(unfinished.folder)
     print(f"{scenario.name} seed {scenario.seed}: loss {done.summary['loss.final']:.3f}  {done.folder}", flush=True)
     return done
 
@@ -100,13 +103,23 @@ def _means(arm: str, of_seeds: Sequence[Run], metrics: Sequence[str]) -> dict[st
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the named studies, or say which there are."""
+    """Run the named studies, or say which there are; returns an exit code as the command line has them."""
     if not arguments or not set(arguments) <= set(STUDIES):
-        print(f"name one or more of: {', '.join(STUDIES)}", file=sys.stderr)
-        return 2
-    for name in arguments:
-        STUDIES[name]()
+        return _complain(f"name one or more of: {', '.join(STUDIES)}", 2)
+    try:
+        for name in arguments:
+            STUDIES[name]()
+    except (Interrupted, KeyboardInterrupt):
+        command = " ".join(("python -m covsim.sweep.studies", *arguments))
+        return _complain(f"interrupted; go on with: {command}", 130)
+    except REFUSALS as refusal:
+        return _complain(refusal, 2)
     return 0
+
+
+def _complain(message: object, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 from covsim import cli_run
 from covsim.cli import app
 from covsim.events import Event, HeldOutMeasured
-from covsim.record.runner import Interrupted, Run, UnfinishedRun
+from covsim.record.lock import FolderInUse
+from covsim.record.runner import CannotResume, CannotWrite, Interrupted, Run, UnfinishedRun
 from covsim.scenario import Scenario, resolved_text
 
 BASE = Path(__file__).parents[1] / "scenario" / "base.yaml"
@@ -29,7 +31,7 @@ class Played:
     asked: list[tuple[Scenario, dict[str, Any]]] = field(default_factory=list)
     drawn: list[Path] = field(default_factory=list)
     skipped: bool = False
-    error: Exception | None = None
+    error: BaseException | None = None
 
     def run(
         self,
@@ -87,7 +89,19 @@ def test_a_run_that_is_there_is_skipped(played: Played) -> None:
     code, out, _ = run(str(BASE))
     assert code == 0
     assert "results/played: this very run is there already; --force runs it again" in out
-    assert played.drawn == []
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_figures_are_drawn_where_they_are_missing(
+    skipped: bool, played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption may come between a run's end and its figures."""
+    played.skipped = skipped
+    run(str(BASE))
+    assert played.drawn == [Path("results/played")]
+    monkeypatch.setattr(cli_run.figures, "all_drawn", lambda folder: True)
+    run(str(BASE))
+    assert played.drawn == [Path("results/played")]
 
 
 def test_claims_that_hold(played: Played) -> None:
@@ -118,13 +132,23 @@ def test_a_claim_against_the_clean_twin_runs_both(played: Played) -> None:
     assert code == 1
     kinds = [(scenario.seed, scenario.cohorts["flippers"].behavior.kind) for scenario, _ in played.asked]
     assert kinds == [(seed, kind) for seed in (5, 6, 7) for kind in ("sign_flip", "honest")]
+    assert [scenario.name for scenario, _ in played.asked] == ["base", "base-clean"] * 3
+    texts = [options["text"] for _, options in played.asked]
+    assert texts[0] == BASE.read_text()
+    assert texts[1] == resolved_text(played.asked[1][0])
     assert "fail" in out
 
 
 def test_a_claim_about_an_unknown_metric(played: Played) -> None:
-    code, _, err = run(str(BASE), CLAIM.replace("loss.final", "loss.finale"))
+    code, out, err = run(str(BASE), CLAIM.replace("loss.final", "loss.finale"))
+    assert (code, out, played.asked) == (2, "", [])
+    assert err.endswith("expect.claims.0.metric: no metric is called 'loss.finale' (did you mean 'loss.final'?)\n")
+
+
+def test_a_claim_about_a_rule_that_never_was_judged(played: Played) -> None:
+    code, _, err = run(str(BASE), CLAIM.replace("loss.final", "rules.inactive.fired"))
     assert code == 2
-    assert err.splitlines()[-1] == "expect: the summary has no metric 'loss.finale' (did you mean 'loss.final'?)"
+    assert err.splitlines()[-1] == "expect: the summary has no metric 'rules.inactive.fired'"
 
 
 def test_an_interruption_says_how_to_go_on(played: Played) -> None:
@@ -134,10 +158,38 @@ def test_an_interruption_says_how_to_go_on(played: Played) -> None:
     assert err.splitlines()[-1] == "interrupted; go on with: covsim run --resume results/base/0123"
 
 
-def test_an_unfinished_run_is_the_users_choice(played: Played) -> None:
-    played.error = UnfinishedRun("results/base/0123: an unfinished run lies here")
+def test_an_interruption_between_runs_is_one_too(played: Played) -> None:
+    played.error = KeyboardInterrupt()
     code, _, err = run(str(BASE))
-    assert (code, err.splitlines()[-1]) == (2, "results/base/0123: an unfinished run lies here")
+    assert (code, err.splitlines()[-1]) == (130, "interrupted; the same command goes on where it was")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "line"),
+    [
+        (
+            UnfinishedRun(Path("my results/0123")),
+            "my results/0123: an unfinished run lies here; go on with: covsim run --resume 'my results/0123', "
+            "or start over with --force",
+        ),
+        (FolderInUse(Path("results/base/0123")), "results/base/0123: is running in another process"),
+        (CannotWrite("there: cannot be written: Not a directory"), "there: cannot be written: Not a directory"),
+        (CannotResume("there: cannot be resumed"), "there: cannot be resumed"),
+    ],
+)
+def test_a_refusal_is_one_line(refusal: Exception, line: str, played: Played) -> None:
+    played.error = refusal
+    code, _, err = run(str(BASE))
+    assert (code, err.splitlines()[-1]) == (2, line)
+
+
+def test_results_into_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    code, _, err = run(str(BASE), "--out", str(file))
+    assert code == 2
+    assert re.fullmatch(rf"{file}/base/\w+: cannot be written: Not a directory", err.splitlines()[-1])
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_our_own_mistakes_keep_their_traceback(played: Played) -> None:
@@ -172,6 +224,9 @@ def test_resume_finds_the_scenario_in_the_folder(
         (["--resume", "nowhere"], "nowhere: no run to resume here (it has no resolved.yaml)"),
         (["quickstart", "--resume", "x"], "--resume brings its own scenario: covsim run --resume x"),
         (["--resume", "x", "--seed", "3"], "--resume brings its own scenario: covsim run --resume x"),
+        (["--resume", "x", "peers=3"], "--resume brings its own scenario: covsim run --resume x"),
+        (["--resume", "x", "--force"], "--resume goes on in its own folder: covsim run --resume x"),
+        (["--resume", "x", "--out", "y"], "--resume goes on in its own folder: covsim run --resume x"),
     ],
 )
 def test_wrong_combinations(arguments: list[str], line: str) -> None:

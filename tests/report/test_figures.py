@@ -16,7 +16,7 @@ from written_run import write_run
 
 from covsim.events import Event, HeldOutMeasured, RunStopped, Scored
 from covsim.report import curves, peers, style
-from covsim.report.figures import draw_all
+from covsim.report.figures import all_drawn, draw_all
 from covsim.report.run_tables import RunTables, read_run
 
 NAMES = ["overview.png", "loss.png", "rating_and_pay.png", "time.png", "selection.png"]
@@ -37,6 +37,15 @@ def test_all_figures_are_drawn_and_byte_stable(run_folder: Path, tmp_path: Path)
     assert bytes_of[0] == bytes_of[1]
     assert all(image.startswith(b"\x89PNG") for image in bytes_of[0])
     assert all(b"Software" not in image[:200] for image in bytes_of[0])
+
+
+def test_one_missing_figure_is_noticed(run_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    assert not all_drawn(tmp_path / "run")
+    paths = draw_all(tmp_path / "run")
+    assert all_drawn(tmp_path / "run")
+    paths[-1].unlink()
+    assert not all_drawn(tmp_path / "run")
 
 
 def test_user_settings_neither_enter_nor_change(run: RunTables) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from covsim.record.checkpoint import newest_checkpoint
-from covsim.record.runner import CannotResume, UnfinishedRun, resume, run
+from covsim.record import runner
+from covsim.record.checkpoint import newest_checkpoint, save_checkpoint
+from covsim.record.lock import LOCK
+from covsim.record.provenance import provenance
+from covsim.record.runner import CannotResume, Interrupted, UnfinishedRun, resume, run
 from covsim.scenario import Scenario
 from covsim.scenario.resolve import resolved_text
 
@@ -77,6 +83,11 @@ except Interrupted:
 def stop_at(event: int, signal_name: str, *arguments: str) -> int:
     """Run or resume in a process that gets a signal at an event; returns how the process ended."""
     return subprocess.run([sys.executable, "-c", PROGRAM, str(event), signal_name, *arguments], check=False).returncode
+
+
+def without_checkpoints(scenario: Scenario) -> Scenario:
+    """The same, with the next checkpoint an hour away, however loaded the machine is."""
+    return scenario.model_copy(update={"record": scenario.record.model_copy(update={"checkpoint": 3600.0})})
 
 
 def begin(scenario: Scenario, tmp_path: Path, event: int, signal_name: str) -> tuple[int, Path]:
@@ -144,7 +155,7 @@ def test_ctrl_c_leaves_a_resumable_run(busy: Scenario, uninterrupted: Path, tmp_
 
 
 def test_a_run_without_a_checkpoint_begins_again(busy: Scenario, uninterrupted: Path, tmp_path: Path) -> None:
-    _, folder = begin(busy, tmp_path, 20, "SIGKILL")
+    _, folder = begin(without_checkpoints(busy), tmp_path, 20, "SIGKILL")
     assert newest_checkpoint(folder / "checkpoints") is None
     resume(folder)
     assert_equal(folder, uninterrupted)
@@ -152,9 +163,11 @@ def test_a_run_without_a_checkpoint_begins_again(busy: Scenario, uninterrupted: 
 
 def test_nothing_is_lost_without_being_told(busy: Scenario, tmp_path: Path) -> None:
     _, folder = begin(busy, tmp_path, 20, "SIGKILL")
-    with pytest.raises(UnfinishedRun, match="an unfinished run lies here; go on with --resume"):
+    with pytest.raises(UnfinishedRun, match="an unfinished run lies here; go on with: covsim run --resume"):
         run(busy, "text", out=tmp_path / "out")
+    (folder / "figures").mkdir()
     assert run(busy, "text", out=tmp_path / "out", force=True).folder == folder
+    assert not (folder / "figures").exists(), "something of the old run was left"
 
 
 def test_a_finished_run_is_not_run_again(busy: Scenario, uninterrupted: Path) -> None:
@@ -173,6 +186,69 @@ def test_what_changed_since_cannot_be_resumed(busy: Scenario, tmp_path: Path) ->
         resume(tmp_path)
 
 
-def test_a_finished_run_keeps_no_checkpoints(uninterrupted: Path) -> None:
+def test_a_scenario_that_is_none_any_more_cannot_be_resumed(busy: Scenario, tmp_path: Path) -> None:
+    _, folder = begin(busy, tmp_path, 20, "SIGKILL")
+    resolved = folder / "resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("seed: 3", "seeed: 3"))
+    with pytest.raises(CannotResume) as caught:
+        resume(folder)
+    assert "unknown key 'seeed' (did you mean 'seed'?) (cannot be resumed; run the scenario again)" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    resolved.write_bytes(b"\xff\xfe")
+    with pytest.raises(CannotResume, match="is not UTF-8 text"):
+        resume(folder)
+
+
+def test_a_damaged_run_cannot_be_resumed(busy: Scenario, uninterrupted: Path, tmp_path: Path) -> None:
+    """Whatever was lost or changed on disk is one line, and no wrong result."""
+    _, folder = begin(busy, tmp_path, num_events(uninterrupted) // 2, "SIGKILL")
+    tape, last = folder / "tape" / "tape.bin", max(folder.glob("checkpoints/*"))
+    whole, checkpoint = tape.read_bytes(), newest_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    middle = checkpoint.tape_position // 2
+
+    def refused(match: str) -> None:
+        with pytest.raises(CannotResume, match=match) as caught:
+            resume(folder)
+        assert len(str(caught.value).splitlines()) == 1
+
+    tape.write_bytes(whole[:middle])
+    refused("cannot be resumed, run it again with --force: the tape has nothing readable at byte")
+    tape.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+    refused("the tape has nothing readable at byte")
+    tape.unlink()
+    refused("the tape is missing")
+    tape.write_bytes(whole)
+    save_checkpoint(last.parent, replace(checkpoint, digest_clock="0" * 64))
+    refused("the re-executed run differs from its checkpoint")
+    last.write_bytes(last.read_bytes()[:1000])
+    refused(f"{last.name} is damaged")
+
+
+def test_ctrl_c_counts_while_a_run_is_built(busy: Scenario, uninterrupted: Path, tmp_path: Path) -> None:
+    code, folder = begin(busy, tmp_path, 1, "SIGINT")
+    assert code == 130
+    resume(folder)
+    assert_equal(folder, uninterrupted)
+
+
+def test_ctrl_c_counts_while_results_are_written(
+    busy: Scenario, uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is whole then, but what was to come after it must not begin."""
+
+    def press(*arguments: Any) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return provenance(*arguments)
+
+    monkeypatch.setattr(runner, "provenance", press)
+    with pytest.raises(Interrupted) as caught:
+        run(busy, "text", out=tmp_path)
+    assert_equal(caught.value.folder, uninterrupted)
+    assert resume(caught.value.folder).skipped
+
+
+def test_a_finished_run_keeps_no_checkpoints_and_no_lock(uninterrupted: Path) -> None:
     assert (uninterrupted / "summary.json").exists()
     assert not (uninterrupted / "checkpoints").exists()
+    assert not (uninterrupted / LOCK).exists()

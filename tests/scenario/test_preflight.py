@@ -79,6 +79,7 @@ def test_nothing_to_warn_of() -> None:
             ["model={width: 512, layers: 8, heads: 8}"],
             "needs about 15 GB of memory for 24 peers of 25,478,144 parameters",
         ),
+        (["store.max_object=1.98 GB"], "nobody can ever land: a payload is 1.99 GB, the store takes 1.98 GB"),
         (["+cohorts.few={share: 1 %}"], "cohort few has no peers: its share of 24 rounds to none"),
     ],
 )
@@ -86,11 +87,19 @@ def test_warning(changes: list[str], warning: str) -> None:
     assert warning in warnings(load(BASE, EQUAL + changes))
 
 
+def test_what_the_store_refuses_is_said_once() -> None:
+    lines = warnings(load(BASE, [*EQUAL, "store.max_object=1 GB", "timeline.put_window=70 s", "store.ingress=1 Gb/s"]))
+    assert [line for line in lines if "land" in line or "store" in line] == [
+        "nobody can ever land: a payload is 1.99 GB, the store takes 1 GB"
+    ]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         ["timeline.put_window=146 s"],
         ["store.ingress=3 Gb/s"],
+        ["store.max_object=2 GB"],
         ["timeline.gather_timeout=256 s"],
         ["timeline.blocks_per_window=134"],
         ["selection.gather=23", "deployment.inner_step=30 s"],

@@ -13,7 +13,7 @@ from covsim.behaviors import Honest, SignFlip
 from covsim.learning.corpus import Corpus, Data
 from covsim.learning.shardings import ByEra, ByParty, Dirichlet, Iid
 from covsim.randomness import Streams
-from covsim.scenario import Scenario, ScenarioError, clean_twin, load, loads, seeds, with_seed
+from covsim.scenario import Scenario, ScenarioError, clean_twin, load, loads, resolved_text, seeds, with_seed
 from covsim.scenario.deployment import COVENANT_72B, Deployment, num_parameters
 from covsim.scenario.schema import MODERATE_CONTEXT
 from covsim.scenario.sections import Cohort
@@ -129,11 +129,17 @@ def test_twins() -> None:
     twin = clean_twin(scenario)
     assert {cohort.behavior.kind for cohort in twin.cohorts.values()} == {"honest"}
     assert [cohort.uplink for cohort in twin.cohorts.values()] == [c.uplink for c in scenario.cohorts.values()]
-    assert (twin.expect, twin.seed) == (None, 5)
+    assert (twin.name, twin.expect, twin.seed) == ("base-clean", None, 5)
     assert seeds(scenario) == [5, 6, 7]
     assert seeds(twin) == [5]
     assert with_seed(scenario, 9).seed == 9
     assert scenario.seed == 5
+
+
+def test_the_name_of_a_twin_is_a_name() -> None:
+    longest = clean_twin(load(BASE, ["name=" + "n" * 64]))
+    assert longest.name == "n" * 58 + "-clean"
+    assert loads(resolved_text(longest)) == longest
 
 
 def test_from_python_a_scenario_is_an_ordinary_model() -> None:

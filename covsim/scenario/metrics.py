@@ -1,0 +1,92 @@
+"""The metrics that a claim can name: every key of summary.json that has a number behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from covsim.registry import did_you_mean
+from covsim.scenario.errors import excerpt
+
+LOSS_LEVELS = (5.0, 4.5, 4.0, 3.5, 3.0, 2.75, 2.5, 2.25, 2.0)
+"""Nats per token for which the time and the bytes to reach them are kept."""
+
+PER_COHORT = ("payout_share", "pay_per_peer", "selected_share", "evaluations_per_peer", "rounds_to_exclusion")
+"""Metrics of the summary that are followed by a cohort's name."""
+
+SINGLE = (
+    "rounds",
+    "loss.initial",
+    "loss.final",
+    "loss.spread",
+    "bits_per_byte.final",
+    "lineages.final",
+    "network.payload_bytes",
+    "network.compression_ratio",
+    "network.compression_ratio_model",
+    "network.bytes_up",
+    "network.bytes_down",
+    "time.simulated_s",
+    "time.compute_utilization",
+    "time.compute_share",
+    "time.communication_s_per_round",
+    "late_share",
+    "participation.mean_contributing",
+    "participation.unique",
+    "honest_earning_zero",
+    "wall.training_s",
+    "wall.total_s",
+)
+
+RULES = (
+    "inactive",
+    "long_inactive",
+    "overlap_halve",
+    "overlap_reset",
+    "overlap_exclude",
+    "gather_absence",
+    "gather_quorum",
+    "gather_miss",
+    "evaluated_missing",
+    "evaluated_invalid",
+    "indicator",
+    "bad_window",
+    "mostly_negative",
+    "negative_streak",
+    "penalty_score",
+    "indicator_threshold",
+)
+"""The scoring rules, by the names under which they report; those of `gauntlet.gauntlet.STAGES`."""
+
+DIAGNOSTICS = (
+    "honest_cosine",
+    "honest_overlap",
+    "senders_per_coordinate",
+    "steps_behind",
+    "score_signal_to_noise",
+    "bigram_nats",
+)
+
+
+def metrics(cohorts: Collection[str]) -> list[str]:
+    """All metrics of a run with these cohorts."""
+    return [
+        *SINGLE,
+        *(f"{family}.{level:g}" for family in ("time_to_loss", "bytes_to_loss") for level in LOSS_LEVELS),
+        *(f"{family}.{cohort}" for family in PER_COHORT for cohort in cohorts),
+        *(f"rules.{rule}.{count}" for rule in RULES for count in ("eligible", "fired")),
+        *(f"diagnostics.{name}" for name in DIAGNOSTICS),
+    ]
+
+
+def check_metric(metric: str, cohorts: Collection[str]) -> None:
+    """Do nothing if a run with these cohorts has the metric.
+
+    Raises:
+        ValueError: it has not; the message suggests the nearest one.
+    """
+    family, _, cohort = metric.partition(".")
+    if family in PER_COHORT and cohort not in cohorts:
+        raise ValueError(f"no cohort is called {excerpt(cohort)}{did_you_mean(cohort, cohorts)}")
+    known = metrics(cohorts)
+    if metric not in known:
+        raise ValueError(f"no metric is called {excerpt(metric)}{did_you_mean(metric, known)}")
