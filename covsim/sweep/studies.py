@@ -9,6 +9,7 @@ it was. A study takes minutes; the tests check what it published, and run reduce
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from covsim.record.runner import REFUSALS, RESULTS, Interrupted, Run, UnfinishedRun, resume, run
+from covsim.report.figures import draw_all
 from covsim.scenario import Scenario, clean_twin, load, resolved_text, seeds, with_seed
 from covsim.sweep.comparison import draw_comparison
 from covsim.sweep.expect import lookup
@@ -62,6 +64,9 @@ def flagship() -> None:
         scenario = load("covenant72b", {"gauntlet.ties": ties})
         runs[f"ties {ties}"] = {seed: _run(with_seed(scenario, seed)) for seed in FLAGSHIP_SEEDS}
     _publish("flagship", runs, FLAGSHIP_METRICS)
+    first = runs["ties shared"][FLAGSHIP_SEEDS[0]].folder
+    draw_all(first)
+    shutil.copyfile(first / "figures" / "overview.png", PUBLISHED / "covenant72b.png")
 
 
 STUDIES = {"contrast": contrast, "flagship": flagship}
