@@ -7,10 +7,11 @@ enter the clock digest. Together the two digests are the identity of an executio
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import struct
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -261,11 +262,10 @@ class Digest:
     def add(self, event: Event) -> None:
         """Fold one event into both hashes."""
         self.num_events += 1
-        name = type(event).__name__.encode()
-        for running, wants_learned in ((self._clock, False), (self._learning, True)):
-            chosen = [item for item in fields(event) if _is_learned(item) is wants_learned]
-            if chosen:
-                running.update(name + b"".join(_pack(getattr(event, item.name)) for item in chosen))
+        kind = type(event)
+        for running, names in zip((self._clock, self._learning), _names(kind), strict=True):
+            if names:
+                running.update(kind.__name__.encode() + b"".join([_pack(getattr(event, name)) for name in names]))
 
     def add_final(self, theta: bytes) -> None:
         """Fold the final parameters (little-endian float32) into the learning hash."""
@@ -282,8 +282,11 @@ class Digest:
         return self._learning.hexdigest()
 
 
-def _is_learned(item: Field[Any]) -> bool:
-    return bool(item.metadata.get("learned", False))
+@functools.cache
+def _names(kind: type[Event]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields of a kind of event that the clock decides, and those that come from tensors."""
+    learned_names = tuple(item.name for item in fields(kind) if item.metadata.get("learned", False))
+    return tuple(item.name for item in fields(kind) if item.name not in learned_names), learned_names
 
 
 def _pack(value: Any) -> bytes:
