@@ -7,7 +7,6 @@ enter the clock digest. Together the two digests are the identity of an executio
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 import struct
@@ -257,13 +256,16 @@ class Digest:
     def __init__(self) -> None:
         self._clock = hashlib.sha256()
         self._learning = hashlib.sha256()
+        self._names: dict[type[Event], tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self.num_events = 0
 
     def add(self, event: Event) -> None:
         """Fold one event into both hashes."""
         self.num_events += 1
         kind = type(event)
-        for running, names in zip((self._clock, self._learning), _names(kind), strict=True):
+        if kind not in self._names:
+            self._names[kind] = _names(kind)
+        for running, names in zip((self._clock, self._learning), self._names[kind], strict=True):
             if names:
                 running.update(kind.__name__.encode() + b"".join([_pack(getattr(event, name)) for name in names]))
 
@@ -282,7 +284,6 @@ class Digest:
         return self._learning.hexdigest()
 
 
-@functools.cache
 def _names(kind: type[Event]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The fields of a kind of event that the clock decides, and those that come from tensors."""
     learned_names = tuple(item.name for item in fields(kind) if item.metadata.get("learned", False))
