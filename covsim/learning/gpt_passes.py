@@ -2,8 +2,8 @@
 
 Letters in shapes: P peers, B sequences, T tokens, M = B * T, d width, h heads, V vocabulary. Every linear layer is one
 batched matrix product over the peers. The backward pass is by hand because the inner steps are the cost of a whole
-run, and a third of it went into what autograd must do and this need not: keep log-probabilities for a loss that nobody
-reads, and fill and add gradients view by view. A test holds it equal to autograd.
+run, and it takes 20 to 30 % less than autograd, which keeps log-probabilities for a loss that nobody reads, and fills
+and adds gradients view by view. A test holds it equal to autograd.
 
 No operation mixes peers or splits a sum by how many of them there are, so a peer's row is bit-equal in any company.
 """

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,17 @@ from covsim.learning.workers import side_by_side
 
 JobKey = tuple[int, int, int]
 """(uid, round, how many jobs this uid had before): names a job across a resume."""
+
+
+class OfUid(Protocol):
+    """Anything that belongs to a peer."""
+
+    @property
+    def uid(self) -> int:
+        """Whose it is."""
+
+
+Item = TypeVar("Item", bound=OfUid)
 
 
 class Job:
@@ -97,7 +108,7 @@ class Trainer:
             return
         started = time.perf_counter()
         while self._pending:
-            wave, self._pending = _first_of_each_uid(self._pending)
+            wave, self._pending = first_of_each_uid(self._pending)
             self._run_wave(wave)
         self.wall_s += time.perf_counter() - started
 
@@ -162,11 +173,11 @@ class Trainer:
         return OptimizerState.zeros(1, self._model.num_parameters, self._device)
 
 
-def _first_of_each_uid(jobs: Sequence[Job]) -> tuple[list[Job], list[Job]]:
-    """Split jobs, in order, into the first of every uid and the rest."""
-    first: dict[int, Job] = {}
+def first_of_each_uid(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    """Split what belongs to uids, in order, into the first of every uid and the rest."""
+    first: dict[int, Item] = {}
     rest = []
-    for job in jobs:
-        if first.setdefault(job.uid, job) is not job:
-            rest.append(job)
+    for item in items:
+        if first.setdefault(item.uid, item) is not item:
+            rest.append(item)
     return list(first.values()), rest

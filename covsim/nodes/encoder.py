@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from covsim.learning.trainer import Trainer
+from covsim.learning.trainer import Trainer, first_of_each_uid
 from covsim.learning.update import Update
 from covsim.protocol.sparseloco import ErrorFeedback
 
@@ -46,7 +46,8 @@ class Encoder:
     def encode(self, ticket: Ticket) -> bytes:
         """The payload of a ticket; computes all open ones."""
         while ticket.payload is None:
-            self._encode_wave(_first_of_each_uid([other for other in self._open if other.payload is None]))
+            # A uid's second payload of an instant sees the error buffer that its first one left.
+            self._encode_wave(first_of_each_uid([other for other in self._open if other.payload is None])[0])
         return ticket.payload
 
     def close(self, ticket: Ticket) -> None:
@@ -59,11 +60,3 @@ class Encoder:
         payloads = self._feedback.encode_many([ticket.uid for ticket in tickets], rows)
         for ticket, payload in zip(tickets, payloads, strict=True):
             ticket.payload = payload
-
-
-def _first_of_each_uid(tickets: Sequence[Ticket]) -> list[Ticket]:
-    """A uid's second payload of an instant sees the error buffer that its first one left."""
-    first: dict[int, Ticket] = {}
-    for ticket in tickets:
-        first.setdefault(ticket.uid, ticket)
-    return list(first.values())

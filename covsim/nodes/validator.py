@@ -221,7 +221,7 @@ class Validator:
                 examination.corpus.random_sample(
                     rules.random_sequences, commons.streams.numpy("random sample", self.label, self.round)
                 ),
-                rules.trial_factor * examination.outer.learning_rate(self.round),
+                rules.trial_factor * examination.outer.learning_rate(self.lineage.depth),
                 examination.aggregate.clip_norms([submission.decoded for submission in seen.entered]),
             ).flat()
 
@@ -265,7 +265,7 @@ class Validator:
             evaluated=uid in seen.drawn,
             on_gather_list=asked and uid in listed,
             asked_as_reserve=asked and uid not in listed,
-            gathered=uid in {submission.uid for submission in seen.entered},
+            gathered=uid in seen.gather.submissions,  # all of them entered, or the round is not judged
             **numbers,
         )
 

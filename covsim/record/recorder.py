@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from covsim.events import Event, HeldOutMeasured, NodeJoined, ReadFailed, Transferred, WindowOpened
+from covsim.scenario.sections import leader
 
 Level = Literal["summary", "rounds", "transfers"]
 EventType = TypeVar("EventType", bound=Event)
@@ -41,13 +42,13 @@ class Recorder:
     Args:
         level: what is written. `summary` writes rounds.parquet and peers.parquet; `rounds` adds submissions, verdicts
             and evidence, and events.jsonl.gz without single transfers; `transfers` adds those too.
-        stakes: of every validator, by name; the one with the most leads, the first by name if several have it.
+        stakes: of every validator, by name.
     """
 
     def __init__(self, level: Level, stakes: Mapping[str, float]) -> None:
         self.level = level
         self.stakes = dict(stakes)
-        self.lead = min(self.stakes, key=lambda name: (-self.stakes[name], name))
+        self.lead = leader(self.stakes)
         self.lead_node = f"validator:{self.lead}"
         self.window = 0
         self.traffic = Traffic()

@@ -62,12 +62,12 @@ _ROUND_OF_KEY = re.compile(r"round-([0-9]+)/")
 
 
 def rounds(recorder: Recorder) -> pd.DataFrame:
-    """A row per settled round; `simulated_s` is when the lead validator took its outer step."""
+    """A row per settled round; `simulated_s` is when the lead validator was done with it and measured its loss."""
     stepped = [step for step in recorder.of(OuterStepTaken) if step.node == recorder.lead_node]
-    measured = {point.measured.round: point for point in views.lead_losses(recorder)}
+    measured = {point.measured.round: point for point in reversed(views.lead_losses(recorder))}  # the first counts
     spread = views.losses_of_lineages(recorder)
     columns: dict[str, Mapping[int, Any]] = {
-        "simulated_s": {step.round: step.time_s for step in stepped},
+        "simulated_s": {round: point.measured.time_s for round, point in measured.items()},
         "opened_s": {event.window - 1: event.time_s for event in recorder.of(WindowOpened)},
         "lineage": {step.round: step.lineage for step in stepped},
         "loss": {round: point.measured.loss for round, point in measured.items()},

@@ -67,16 +67,16 @@ def _loss_curve(axes: Axes, run: RunTables, along: pd.Series[float]) -> None:
 
 
 def _mark_level(axes: Axes, level: float, text: str) -> None:
-    """A dashed line across, with a word under its left end, where a falling loss is far above."""
+    """A dashed line across, with a word over its left end, where a falling loss is still far above."""
     axes.axhline(level, color=style.FAINT, lw=1, ls=(0, (4, 3)))
     axes.annotate(
         text,
         (0, level),
         xycoords=("axes fraction", "data"),
-        xytext=(4, -4),
+        xytext=(4, 3),
         textcoords="offset points",
         ha="left",
-        va="top",
+        va="bottom",
         fontsize=8.5,
         color=style.FAINT,
     )
@@ -142,4 +142,7 @@ def pay_so_far(axes: Axes, run: RunTables) -> None:
     axes.set(title="Pay per peer so far (1 = an equal share)", xlabel="Round")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    style.label_lines(axes, [label for label in labels if not math.isnan(label[0])])
+    labels = [label for label in labels if not math.isnan(label[0])]
+    if not labels:
+        axes.set(xlim=(0, max(1, len(run.rounds) - 1)), title="Nobody was paid")
+    style.label_lines(axes, labels)

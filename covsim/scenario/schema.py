@@ -24,7 +24,7 @@ from covsim.randomness import Streams
 from covsim.scenario.deployment import Deployment
 from covsim.scenario.messages import CONTRADICTION
 from covsim.scenario.metrics import check_metric
-from covsim.scenario.sections import Cohort, Compute, Expect, Record, Section, Stop, ValidatorNode
+from covsim.scenario.sections import Cohort, Compute, Expect, Record, Section, Stop, ValidatorNode, leader
 from covsim.scenario.sizes import cohort_sizes
 from covsim.world.clock import Timeline
 from covsim.world.network import NetworkSettings
@@ -129,8 +129,8 @@ class Scenario(Section):
 
     @property
     def lead_validator(self) -> str:
-        """The validator with the highest stake, the first by name if several have it."""
-        return min(self.validators, key=lambda name: (-self.validators[name].stake, name))
+        """The one that publishes the gather list."""
+        return leader({name: validator.stake for name, validator in self.validators.items()})
 
     @property
     def window_s(self) -> float:

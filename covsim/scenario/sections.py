@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
@@ -81,6 +82,11 @@ class ValidatorNode(Section):
     stake: float = Field(gt=0, le=1e12, description="weight of its vote, relative to the other validators' stakes")
     uplink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, up; validators upload nothing yet")
     downlink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, down")
+
+
+def leader(stakes: Mapping[str, float]) -> str:
+    """The validator with the highest stake, the first by name if several have it."""
+    return min(stakes, key=lambda name: (-stakes[name], name))
 
 
 class Claim(Section):

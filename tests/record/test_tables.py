@@ -4,7 +4,17 @@ import pandas as pd
 import pytest
 from synthetic import STAKES, play
 
-from covsim.events import Evaluated, Gathered, ListPublished, RoundSettled, RunStopped, Submitted, Trained, Transferred
+from covsim.events import (
+    Evaluated,
+    Gathered,
+    ListPublished,
+    OuterStepTaken,
+    RoundSettled,
+    RunStopped,
+    Submitted,
+    Trained,
+    Transferred,
+)
 from covsim.record import tables
 from covsim.record.recorder import Recorder
 
@@ -139,3 +149,16 @@ def test_frames_survive_parquet(recorder: Recorder, tmp_path: object) -> None:
         assert back.columns.tolist() == frame.columns.tolist()
         for column in frame:
             assert back[column].isna().tolist() == frame[column].isna().tolist()
+
+
+def test_a_round_without_an_outer_step_has_a_time(recorder: Recorder) -> None:
+    """The loss was measured all the same, and a curve needs to know when."""
+    stepless = Recorder("transfers", STAKES)
+    for event in play(num_peers=24, rounds=8):
+        if not isinstance(event, OuterStepTaken):
+            stepless.observe(event)
+    rounds, whole = tables.rounds(stepless), tables.rounds(recorder)
+    assert rounds["lineage"].isna().all()
+    assert rounds["simulated_s"].is_monotonic_increasing
+    assert rounds["simulated_s"].notna().all()
+    assert whole["simulated_s"].notna().all()
