@@ -67,16 +67,18 @@ def _loss_curve(axes: Axes, run: RunTables, along: pd.Series[float]) -> None:
 
 
 def _mark_level(axes: Axes, level: float, text: str) -> None:
-    """A dashed line across, with a word over its left end, where a falling loss is still far above."""
+    """A dashed line across, with a word under its left end, where a falling loss is far above, and room for it."""
     axes.axhline(level, color=style.FAINT, lw=1, ls=(0, (4, 3)))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom=min(bottom, level - 0.1 * (top - level)))
     axes.annotate(
         text,
         (0, level),
         xycoords=("axes fraction", "data"),
-        xytext=(4, 3),
+        xytext=(4, -4),
         textcoords="offset points",
         ha="left",
-        va="bottom",
+        va="top",
         fontsize=8.5,
         color=style.FAINT,
     )
