@@ -1,4 +1,4 @@
-"""The command line: `covsim run | check | show | schema | list`.
+"""The command line: `covsim run | check | show | schema | list | import-hparams`.
 
 Each command imports what it needs when it is called, so that `covsim --help` answers at once. Exit codes: 0 all went
 well, 1 an expectation failed, 2 the input cannot be used, 130 interrupted and resumable.
@@ -92,6 +92,30 @@ def list_parts(
             print(f"{'  ' if what is None else ''}{name:{width}}  {line}")
 
 
+@app.command("import-hparams")
+def import_hparams(
+    file: Annotated[Path, typer.Argument(metavar="FILE.json", help="A hparams file of the live network (templar).")],
+    out: Annotated[Path | None, typer.Option(help="Write the scenario to this file; by default it is printed.")] = None,
+    peers: Annotated[int | None, typer.Option(help="How many peers; by default as many as in covenant72b.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="Outer steps of the run; by default as in covenant72b.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file that is there.")] = False,
+) -> None:
+    """Make a scenario of a live hparams file, and say what became of each key."""
+    if out is not None and out.exists() and not force:
+        _fail(f"{out} is there already; --force overwrites it")
+
+    from covsim.scenario.hparams import HparamsError
+    from covsim.scenario.hparams import import_hparams as imported_from
+
+    try:
+        imported = imported_from(file, peers, rounds)
+    except HparamsError as error:
+        _fail(error)
+    _deliver(imported.text, out)
+    for line in imported.report:
+        _complain(line)
+
+
 @app.command()
 def run(
     file: Annotated[str | None, typer.Argument(help="A scenario file, or the name of one that ships.")] = None,
@@ -128,6 +152,19 @@ def _load(file: str, overrides: list[str]) -> Loaded:
         return load_with_source(file, overrides)
     except ScenarioError as error:
         _fail(error)
+
+
+def _deliver(text: str, out: Path | None) -> None:
+    """Print a text, or write it to a file, whole or not at all."""
+    if out is None:
+        print(text, end="")
+        return
+    from covsim.record.files import write_text
+
+    try:
+        write_text(out, text)
+    except OSError as error:
+        _fail(f"{out} cannot be written: {error.strerror}")
 
 
 def _fail(message: object) -> NoReturn:

@@ -243,6 +243,25 @@ class UpdatesCompared(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Probed(Event):
+    """A user's function looked at the updates that the leader gathered in a round; `probe` is its name."""
+
+    round: int
+    probe: str
+    value: float = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMeasured(Event):
+    """Share of a task's zero-shot questions that a node's theta answers right after the last round."""
+
+    node: str
+    round: int
+    task: str
+    accuracy: float = learned()
+
+
+@dataclass(frozen=True, slots=True)
 class RunStopped(Event):
     """The run ended; `reason` names the stop condition that was reached."""
 

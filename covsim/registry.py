@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
@@ -70,8 +71,14 @@ def did_you_mean(word: str, known: Any) -> str:
 
 
 def _same_definition(first: type, second: type) -> bool:
-    """True for the class that a re-run notebook cell defines again."""
-    return first is second or (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
+    """True for the class that a re-run notebook cell, or an edited file that is imported again, defines once more."""
+    if first is second or (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__):
+        return True
+    return first.__qualname__ == second.__qualname__ and _file(first) is not None and _file(first) == _file(second)
+
+
+def _file(part: type) -> str | None:
+    return getattr(sys.modules.get(part.__module__), "__file__", None)
 
 
 def _where(part: type) -> str:

@@ -21,21 +21,23 @@ from covsim.events import (
     RoundSkipped,
     RunStopped,
     Submitted,
+    TaskMeasured,
     Trained,
     ValidatorSettled,
     WindowOpened,
 )
 from covsim.learning.corpus import Corpus
+from covsim.learning.tasks import Task
 from covsim.learning.trainer import Trainer
 from covsim.nodes.board import Board
 from covsim.nodes.commons import Charges, Commons, round_of_key
 from covsim.nodes.encoder import Encoder
 from covsim.nodes.peer import Peer
+from covsim.nodes.probes import Probe
 from covsim.nodes.seam import Seam
 from covsim.nodes.validator import Examination, Validator, held_out_loss
-from covsim.protocol.base import Decoded
-from covsim.protocol.lineage import Lineage, Lineages
-from covsim.protocol.sparseloco import ErrorFeedback
+from covsim.protocol.exchange import Exchange
+from covsim.protocol.lineage import Lineage, Lineages, root_lineage
 from covsim.randomness import Streams
 from covsim.scenario.population import population
 from covsim.scenario.schema import Scenario
@@ -97,7 +99,15 @@ class Simulation:
         for node, lineage in self._distinct_lineages().items():
             loss = held_out_loss(self.commons, self._examination, lineage, f"final {lineage.key}")
             self._emit(HeldOutMeasured(self.env.now, node, last, lineage.key, loss))
+        for task in self.scenario.tasks:
+            accuracy = self._accuracy(task)
+            self._emit(TaskMeasured(self.env.now, self.lead.name, last, task.kind, accuracy))
         self._emit(RunStopped(self.env.now, self._stop.rounds_settled, self._stop.reason))
+
+    def _accuracy(self, task: Task) -> float:
+        """How well the lead validator's theta does at a task, through the seam."""
+        model, theta = self.scenario.model, self.final_theta
+        return self.commons.seam.numbers(f"task {task.kind}", lambda: [task.accuracy(model, theta, self.corpus)])[0]
 
     @property
     def final_theta(self) -> Tensor:
@@ -114,49 +124,59 @@ class Simulation:
     def state(self) -> dict[str, Any]:
         """Moments, error buffers and the values of living updates, as plain data."""
         assert self.quiescent
-        return {"trainer": self.trainer.state(), "feedback": self.feedback.state()}
+        buffers = self.exchange.buffers
+        return {"trainer": self.trainer.state(), "feedback": {} if buffers is None else buffers.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put back what `state` returned at this very step of an earlier execution."""
         self.trainer.restore(state["trainer"])
-        self.feedback.restore(state["feedback"])
+        if self.exchange.buffers is not None:
+            self.exchange.buffers.restore(state["feedback"])
 
     # Construction ---------------------------------------------------------------------------------------------------
 
     def _build_learning(self, seam: Seam) -> None:
         scenario, streams = self.scenario, self._streams
         device = _device(scenario.compute.device)
-        protocol = scenario.protocol
+        self.plan = scenario.protocol.plan()
+        total_steps = scenario.planned_rounds * self.plan.inner_steps
         self.corpus = Corpus(scenario.data, scenario.model.context, streams)
+        scenario.model.check_tokens(self.corpus.largest_token)
+        for task in scenario.tasks:
+            task.questions(self.corpus)  # a context that is too short is an error now, not after the run
         self.trainer = Trainer(
             scenario.model,
             scenario.training,
             self.corpus,
-            inner_steps=protocol.inner_steps,
-            total_steps=scenario.planned_rounds * protocol.inner_steps,
+            inner_steps=self.plan.inner_steps,
+            total_steps=total_steps,
             device=str(device),
         )
         self.trainer.replaying = seam.replaying
-        self.codec = protocol.codec(list(scenario.model.shapes.values()))
-        self.feedback = ErrorFeedback(self.codec, protocol.error_decay)
-        self._encoder = Encoder(self.trainer, self.feedback)
+        self.exchange = Exchange(
+            self.plan,
+            tuple(scenario.model.shapes.items()),
+            scenario.aggregate,
+            total_rounds=scenario.planned_rounds,
+            most_tokens=self.plan.inner_steps * scenario.tokens_per_step,
+            streams=streams,
+        )
+        self._encoder = Encoder(self.trainer, self.exchange)
         theta = scenario.model.initial(streams.torch("initial theta")).to(device)
-        outer, aggregate = protocol.outer, scenario.aggregate
-
-        def outer_step(theta: Tensor, payloads: Sequence[Decoded], depth: int) -> Tensor:
-            return outer.step(theta, aggregate.combine(payloads, self.codec.layout), depth)
-
-        self.lineages = Lineages(theta, outer_step)
+        self.lineages = Lineages(
+            root_lineage(theta, self.plan.outer.initial(theta)),
+            self.exchange.outer_step,
+            buffer=self.plan.asynchrony.buffer if self.plan.asynchrony else 1,
+        )
 
     def _build_world(self, seam: Seam) -> None:
         scenario = self.scenario
         clock = BlockClock(self.env, scenario.timeline)
         clock.on_open(lambda window: self._open_window(clock, window))
         network = Network(self.env, scenario.network)
-        groups = scenario.deployment.groups(scenario.model.shapes.values())
         self.charges = Charges(
-            regular_model_bytes=self.codec.regular_bytes,
-            regular_deployment_bytes=scenario.protocol.payload_bytes(groups),
+            regular_model_bytes=self.exchange.regular_bytes,
+            regular_deployment_bytes=scenario.payload_bytes,
             evaluation_s=scenario.deployment.evaluation,
         )
         self.commons = Commons(
@@ -168,11 +188,12 @@ class Simulation:
             seam=seam,
             trainer=self.trainer,
             encoder=self._encoder,
-            codec=self.codec,
+            exchange=self.exchange,
             lineages=self.lineages,
             charges=self.charges,
             emit=self._emit,
-            inner_steps=scenario.protocol.inner_steps,
+            inner_steps=self.plan.inner_steps,
+            tokens_per_step=scenario.tokens_per_step,
             num_rounds=scenario.stop.rounds or MAX_ROUNDS,
             poll_s=scenario.timeline.poll,
             gather_timeout_s=scenario.timeline.gather_timeout,
@@ -197,9 +218,9 @@ class Simulation:
             corpus=self.corpus,
             rules=scenario.gauntlet,
             selection=scenario.selection,
-            aggregate=scenario.aggregate,
-            outer=scenario.protocol.outer,
             batch=scenario.training.batch,
+            held_out_every=scenario.data.held_out_every,
+            probes={name: Probe(path) for name, path in scenario.probes.items()},
             active=frozenset(spec.uid for spec in self._specs),
             honest=frozenset(spec.uid for spec in self._specs if spec.behavior.kind == "honest"),
         )
@@ -273,7 +294,7 @@ class _StopWatch:
         self.reason: str | None = None
         self.rounds_settled = 0
         self._stop: Stop = scenario.stop
-        self._tokens_per_step = scenario.training.batch * scenario.model.context
+        self._tokens_per_step = scenario.tokens_per_step
         self._tokens = 0
         self._bytes = 0.0
         self._nodes = scenario.peers + len(scenario.validators)

@@ -62,22 +62,23 @@ def overlap_matrix(payloads: Sequence[Decoded]) -> Tensor:
     Weighting each chunk by its number of indices makes the average the number of common indices over all indices, so
     one product of 0/1 matrices gives all pairs; only coordinates that two payloads share are columns of it. Chunks
     that are sent whole say nothing about whose indices they are and do not count (the deployed code counts them;
-    there they are a small part of a large model). NaN where every chunk is sent whole.
+    there they are a small part of a large model). Where what is sent decides how much, entry [i, j] is the share of the
+    indices of payload i. NaN for a payload whose chunks are all sent whole.
     """
     chosen = [payload.index[payload.kept_share < 1] for payload in payloads]
-    num_indices = [len(index) for index in chosen]
-    assert len(set(num_indices)) <= 1, "payloads of one codec hold equally many indices"
-    if not chosen or not num_indices[0]:
+    num_indices = torch.tensor([len(index) for index in chosen])
+    if not chosen or not num_indices.any():
         return torch.full((len(payloads), len(payloads)), math.nan)
     _, column, senders = torch.unique(torch.cat(chosen), return_inverse=True, return_counts=True)
     shared = senders > 1
     place = shared.cumsum(0) - 1
-    row = torch.arange(len(payloads), device=column.device).repeat_interleave(num_indices[0])
+    row = torch.arange(len(payloads), device=column.device).repeat_interleave(num_indices)
     kept = shared[column]
     sent = torch.zeros(len(payloads), int(shared.sum()), device=column.device)  # [E, shared coordinates]
     sent[row[kept], place[column[kept]]] = 1.0
     common = sent @ sent.T
-    return common.fill_diagonal_(num_indices[0]) / num_indices[0]
+    common.diagonal().copy_(num_indices)
+    return common / num_indices[:, None]
 
 
 def find_overlaps(uids: Sequence[int], stored_s: Sequence[float], payloads: Sequence[Decoded]) -> dict[int, Overlap]:

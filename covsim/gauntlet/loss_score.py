@@ -15,8 +15,6 @@ from torch import Tensor
 from covsim.gauntlet.evidence import Evidence
 from covsim.learning.evaluate import losses_of_one, losses_per_vector
 from covsim.learning.model import Model
-from covsim.protocol.aggregators import clipped
-from covsim.protocol.base import Decoded
 
 
 @dataclass(frozen=True)
@@ -40,26 +38,8 @@ class LossEvidence:
         return cls(*(tuple(flat[i * quarter : (i + 1) * quarter]) for i in range(4)))
 
 
-def trial_step(theta: Tensor, payload: Decoded, step: float, medians: Tensor | None) -> Tensor:
-    """theta' [N] = theta - step * clip(payload), for theta [N].
-
-    Args:
-        step: c times the outer learning rate.
-        medians: median norm of each tensor [T] in the validator's own gather; without one there is no clip.
-    """
-    sent = payload if medians is None else clipped(payload, medians)
-    return theta.index_add(0, sent.index.to(theta.device), sent.value.to(theta.device), alpha=-step)
-
-
 def measure(
-    model: Model,
-    theta: Tensor,
-    payloads: Sequence[Decoded],
-    own: Tensor,
-    random: Tensor,
-    step: float,
-    medians: Tensor | None,
-    chunk: int = 12,
+    model: Model, theta: Tensor, trials: Sequence[Tensor], own: Tensor, random: Tensor, chunk: int = 12
 ) -> LossEvidence:
     """Losses before and after the trial step of each payload.
 
@@ -68,20 +48,19 @@ def measure(
 
     Args:
         theta: the validator's parameters [N] before the outer step of this window.
-        payloads: valid ones [E].
+        trials: where one small step with each payload alone leads from there, E vectors [N].
         own: each peer's own sequences, int64 [E, B, T + 1].
         random: the sequences that all peers share, int64 [B, T + 1].
-        step, medians: see `trial_step`.
         chunk: vectors computed at once.
     """
-    if not payloads:
+    if not trials:
         return LossEvidence((), (), (), ())
-    trials = torch.stack([trial_step(theta, payload, step, medians) for payload in payloads])  # [E, N]
+    stepped = torch.stack(list(trials))  # [E, N]
     return LossEvidence(
         own_before=tuple(losses_of_one(model, theta, own).tolist()),
-        own_after=tuple(losses_per_vector(model, trials, own, chunk).tolist()),
-        random_before=tuple(losses_per_vector(model, theta[None], random[None], chunk).tolist()) * len(payloads),
-        random_after=tuple(losses_per_vector(model, trials, random[None], chunk).tolist()),
+        own_after=tuple(losses_per_vector(model, stepped, own, chunk).tolist()),
+        random_before=tuple(losses_per_vector(model, theta[None], random[None], chunk).tolist()) * len(trials),
+        random_after=tuple(losses_per_vector(model, stepped, random[None], chunk).tolist()),
     )
 
 

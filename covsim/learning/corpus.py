@@ -4,8 +4,8 @@ Every answer is a pure function of (seed, uid, round), so a validator draws from
 without asking the peer. The deployed code seeds a pool with ((uid * 1,000,003) xor window) mod 2**32; here the address
 of the stream is ("shard", uid, round), which does the same without collisions between uids.
 
-Tokens are bytes. A sequence is T + 1 tokens of one document, at stride T: it reads T tokens and predicts T, and no two
-sequences predict the same token.
+The text is the bundled one, whose tokens are bytes, or a file of the user's. A sequence is T + 1 tokens of one
+document, at stride T: it reads T tokens and predicts T, and no two sequences predict the same token.
 """
 
 from __future__ import annotations
@@ -17,25 +17,33 @@ import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from covsim.choice import OneOf
 from covsim.learning.shardings import Document, Iid, Sharding, shardings
+from covsim.learning.token_files import Tokens, must_be_tokens, piece_lengths, read_tokens
 from covsim.randomness import Streams
+from covsim.sources import SourcePath, content_hash
 from covsim.units import Share
 
 _SHA256 = {"state_of_the_union": "0eaf4db46e941fe5c8523b420ea620542b10cd589fa63be66087f70e0008f40c"}
 _GOLDEN = (5**0.5 - 1) / 2
 _FIRST_DRAWS = 256
+_BUNDLED = "state_of_the_union"
+_COUNTED_TOGETHER = 2**24  # pairs of tokens
+
+MOST_BIGRAM_TOKENS = 4096
+"""Beyond so many tokens, most pairs of them are never seen, and their table says little."""
 
 Positions = NDArray[np.int64]
-"""Where sequences start in the text, in bytes."""
+"""Where sequences start in the text, in tokens."""
 
 
 class Data(BaseModel):
@@ -43,8 +51,11 @@ class Data(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    corpus: Literal["state_of_the_union"] = Field(
-        default="state_of_the_union", description="a text bundled with covsim"
+    corpus: Literal["state_of_the_union"] | None = Field(
+        default=None, description="a text bundled with covsim; state_of_the_union where no path is given"
+    )
+    path: Annotated[SourcePath, AfterValidator(must_be_tokens)] | None = Field(
+        default=None, description="a text of your own: my.txt, tokens.npy or tokens.bin, relative to the scenario file"
     )
     shards: Annotated[Sharding, OneOf(shardings, bare="kind")] = Field(
         default=Iid(), description="how the text is dealt over uids"
@@ -55,7 +66,28 @@ class Data(BaseModel):
     held_out: Annotated[Share, Field(ge=0.001, le=0.5)] = Field(
         default=0.05, description="part of every document that nobody trains on"
     )
+    held_out_every: int = Field(
+        default=1, ge=1, le=100_000, description="rounds from one held-out measurement to the next"
+    )
     held_out_sequences: int = Field(default=64, ge=1, le=100_000, description="sequences of the held-out measurement")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bundled_by_default(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("corpus") is None and value.get("path") is None:
+            return {**value, "corpus": _BUNDLED}
+        return value
+
+    @model_validator(mode="after")
+    def _one_text(self) -> Self:
+        if self.corpus is not None and self.path is not None:
+            raise ValueError("give a corpus or a path, not both")
+        if self.path is not None and self.shards.needs_labels:
+            raise ValueError(
+                "these shards need the year and the party of each document, which a file of your own has not; "
+                "use iid or dirichlet"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -77,12 +109,13 @@ class Corpus:
 
     Raises:
         ValueError: no document has room for a held-out sequence of that context.
+        SourceError: the user's file cannot be used.
     """
 
     def __init__(self, data: Data, context: int, streams: Streams) -> None:
         self._data, self._context, self._streams = data, context, streams
-        self.fingerprint, documents = _documents(data.corpus)
-        self._text = np.frombuffer(b"".join(document.text for document in documents), dtype=np.uint8)
+        self._source, documents = _text(data, context)
+        self._text = self._source.values
         training, held_out = _split(documents, context, data.held_out)
         groups = data.shards.groups(documents)
         members: list[list[Positions]] = [[] for _ in range(max(groups) + 1)]
@@ -94,6 +127,21 @@ class Corpus:
         self._held_out = np.concatenate(held_out)
         if not len(self._held_out) or not self._sizes.all():
             raise ValueError(f"context {context} is too long for the text: some shard or the held-out part is empty")
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the text."""
+        return _SHA256[_BUNDLED] if self._data.path is None else content_hash(Path(self._data.path))
+
+    @property
+    def tokens_are_bytes(self) -> bool:
+        """True if nats per token can be told as bits per byte."""
+        return self._source.are_bytes
+
+    @property
+    def largest_token(self) -> int:
+        """What the model's vocabulary must reach; see `Model.check_tokens`."""
+        return self._source.largest
 
     def batches(self, batches: Batches, steps: int, batch: int) -> Tensor:
         """The sequences of `steps` inner steps, int64 [steps, batch, T + 1]: the first of the named pool."""
@@ -130,18 +178,31 @@ class Corpus:
         size = len(self._training)
         return self._tokens(self._training[generator.choice(size, n, replace=n > size)])
 
-    def held_out(self) -> Tensor:
-        """Sequences that nobody trains on [n, T + 1], spread evenly over the years; the same for every seed."""
-        n = min(self._data.held_out_sequences, len(self._held_out))
+    def held_out(self, n: int | None = None) -> Tensor:
+        """Sequences that nobody trains on [n, T + 1], spread evenly over the text; the same for every seed.
+
+        As many as the measurement takes, or at most `n`.
+        """
+        n = min(n or self._data.held_out_sequences, len(self._held_out))
         return self._tokens(self._held_out[np.arange(n) * len(self._held_out) // n])
 
-    def bigram_nats(self) -> float:
-        """Entropy of a byte given the one before it, over the whole text, in nats: what a table of bigrams reaches."""
-        pairs = np.bincount(self._text[:-1].astype(np.int64) * 256 + self._text[1:], minlength=256**2)
-        joint = pairs.reshape(256, 256) / pairs.sum()
-        given = joint.sum(axis=1, keepdims=True)
-        seen = joint > 0
-        return float(-(joint[seen] * np.log((joint / np.where(given > 0, given, 1))[seen])).sum())
+    def bigram_nats(self) -> float | None:
+        """Entropy of a token given the one before it, over the whole text, in nats: what a table of bigrams reaches.
+
+        None for texts of more than 4096 different tokens.
+        """
+        V = max(256, self.largest_token + 1)
+        if V > MOST_BIGRAM_TOKENS:
+            return None
+        pairs = np.zeros(V**2, dtype=np.int64)
+        for start in range(0, len(self._text) - 1, _COUNTED_TOGETHER):
+            part = self._text[start : start + _COUNTED_TOGETHER + 1].astype(np.int64)
+            pairs += np.bincount(part[:-1] * V + part[1:], minlength=V**2)
+        joint = pairs.reshape(V, V) / pairs.sum()
+        given = joint.sum(axis=1)
+        first, second = np.nonzero(joint)
+        seen = joint[first, second]
+        return float(-(seen * np.log(seen / given[first])).sum())
 
     def _pool(self, generator: np.random.Generator, mixture: NDArray[np.float64], n: int) -> Positions:
         """Distinct draws in order; a burst of draws without anything new means that the shard is exhausted."""
@@ -161,16 +222,26 @@ class Corpus:
         return torch.from_numpy(self._text[positions[:, None] + np.arange(self._context + 1)].astype(np.int64))
 
 
+def _text(data: Data, context: int) -> tuple[Tokens, tuple[Document, ...]]:
+    """The text of a run and its documents."""
+    if data.path is None:
+        return _bundled(data.corpus or _BUNDLED)
+    tokens = read_tokens(data.path)
+    return tokens, tuple(map(Document, piece_lengths(len(tokens.values), context, data.held_out)))
+
+
 @functools.cache
-def _documents(name: str) -> tuple[str, tuple[Document, ...]]:
-    """The sha256 of a bundled text and its documents, in the order of their years."""
+def _bundled(name: str) -> tuple[Tokens, tuple[Document, ...]]:
+    """A bundled text and its documents, in the order of their years."""
     packed = resources.files("covsim.data").joinpath(f"{name}.jsonl.xz").read_bytes()
     raw = lzma.decompress(packed)
     fingerprint = hashlib.sha256(raw).hexdigest()
     if fingerprint != _SHA256[name]:
         raise ValueError(f"the bundled text {name!r} is damaged: its sha256 is {fingerprint}, not {_SHA256[name]}")
     rows = [json.loads(line) for line in raw.decode().splitlines()]
-    return fingerprint, tuple(Document(row["year"], row["party"], row["text"].encode()) for row in rows)
+    texts = [row["text"].encode() for row in rows]
+    documents = (Document(len(text), row["year"], row["party"]) for text, row in zip(texts, rows, strict=True))
+    return Tokens(np.frombuffer(b"".join(texts), dtype=np.uint8), are_bytes=True), tuple(documents)
 
 
 def _split(documents: Sequence[Document], context: int, share: float) -> tuple[list[Positions], list[Positions]]:
@@ -181,13 +252,13 @@ def _split(documents: Sequence[Document], context: int, share: float) -> tuple[l
     """
     training, held_out, start = [], [], 0
     for index, document in enumerate(documents):
-        count = max(0, (len(document.text) - 1) // context)
+        count = max(0, (document.num_tokens - 1) // context)
         positions = start + context * np.arange(count, dtype=np.int64)
         block = round(count * share)
         first = int((index + 1) * _GOLDEN % 1 * (count - block + 1))
         held_out.append(positions[first : first + block])
         training.append(np.delete(positions, slice(first, first + block)))
-        start += len(document.text)
+        start += document.num_tokens
     return training, held_out
 
 

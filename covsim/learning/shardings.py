@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +21,18 @@ from covsim.registry import Part, Registry
 
 @dataclass(frozen=True)
 class Document:
-    """One text of the corpus; documents are in the order of their years."""
+    """One text of the corpus, in the order of their years, or one piece of a user's file, which has no labels."""
 
-    year: int
-    party: str
-    text: bytes
+    num_tokens: int
+    year: int = 0
+    party: str = ""
 
 
 class Sharding(Part):
     """A way to deal the text over uids."""
+
+    needs_labels: ClassVar[bool] = False
+    """True if documents must have a year and a party, which a user's own file has not."""
 
     @abstractmethod
     def groups(self, documents: Sequence[Document]) -> list[int]:
@@ -62,6 +65,7 @@ class Iid(Sharding):
 class ByEra(Sharding):
     """A uid sees one span of years; spans hold about equal amounts of text."""
 
+    needs_labels = True
     kind: Literal["by_era"] = "by_era"
     eras: int = Field(default=4, ge=2, le=32, description="spans of years with about equal amounts of text")
 
@@ -78,6 +82,7 @@ class ByEra(Sharding):
 class ByParty(Sharding):
     """A uid sees the messages of one party; a party's share of the uids is its share of the text."""
 
+    needs_labels = True
     kind: Literal["by_party"] = "by_party"
 
     def groups(self, documents: Sequence[Document]) -> list[int]:
@@ -95,7 +100,8 @@ class Dirichlet(Sharding):
     """A uid sees its own mixture over spans of years, drawn from a symmetric Dirichlet distribution.
 
     The usual dial for label skew in federated learning (Hsu et al., arXiv 1909.06335) with eras as the labels: alpha
-    near 0 gives each uid one era, a large alpha gives everybody the same mixture.
+    near 0 gives each uid one era, a large alpha gives everybody the same mixture. In a file of one's own, the spans are
+    parts of the file in its order.
     """
 
     kind: Literal["dirichlet"] = "dirichlet"
@@ -112,7 +118,7 @@ class Dirichlet(Sharding):
 
 
 def _spans(documents: Sequence[Document], num_spans: int) -> list[int]:
-    lengths = np.array([len(document.text) for document in documents], dtype=np.float64)
+    lengths = np.array([document.num_tokens for document in documents], dtype=np.float64)
     middles = (np.cumsum(lengths) - lengths / 2) / lengths.sum()
     return [int(middle * num_spans) for middle in middles]
 

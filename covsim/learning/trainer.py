@@ -1,12 +1,14 @@
 """Lazy training: ask now, compute together when the first answer is needed.
 
-The simulation asks for many peers' updates one after another. Nothing is computed until somebody needs a value; then
-all pending jobs run in one batch, and a peer's result does not depend on who shared it. Optimizer moments persist per
-uid from job to job, are never shared, and are gone when a peer restarts.
+The simulation asks for many peers' training one after another. Nothing is computed until somebody needs a value; then
+all pending jobs run in batches, and a peer's result does not depend on who shared them. A job may start from a promise:
+from where an earlier job ends, say. Optimizer moments persist per uid from job to job, are never shared, and are gone
+when a peer restarts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 import weakref
 from collections import Counter
@@ -17,7 +19,8 @@ import torch
 from torch import Tensor
 
 from covsim.learning.corpus import Batches, Corpus
-from covsim.learning.inner_loop import OptimizerState, Training, run_inner_steps
+from covsim.learning.inner_loop import Training, run_inner_steps
+from covsim.learning.inner_optimizers import OptimizerState
 from covsim.learning.model import Model
 from covsim.learning.update import Update
 from covsim.learning.workers import side_by_side
@@ -37,11 +40,33 @@ class OfUid(Protocol):
 Item = TypeVar("Item", bound=OfUid)
 
 
-class Job:
-    """Inner steps that a peer was asked for; `value` is its pseudo-gradient [N] once they are done."""
+class _StillPending(Exception):
+    """The value of a start depends on a job that has not run yet."""
 
-    def __init__(self, key: JobKey, theta: Tensor, batches: Batches, steps: int) -> None:
-        self.key, self.theta, self.batches, self.steps = key, theta, batches, steps
+
+class Job:
+    """Work that a peer was asked for; `value` [N] is its result once it is done.
+
+    Args:
+        key: names the job.
+        start: the parameters [N] to begin at, or the promise of them; None when nobody will ask for them.
+        batches: what to train on.
+        steps: inner steps.
+        skip: steps of the pool and of the learning-rate schedule that lie before.
+        gradient: whether the gradient of the (only) step is asked for, and not where the steps end.
+    """
+
+    def __init__(
+        self,
+        key: JobKey,
+        start: Tensor | Update | None,
+        batches: Batches,
+        steps: int,
+        skip: int = 0,
+        gradient: bool = False,
+    ) -> None:
+        self.key, self.start, self.batches = key, start, batches
+        self.steps, self.skip, self.gradient = steps, skip, gradient
         self.value: Tensor | None = None
 
     @property
@@ -53,6 +78,17 @@ class Job:
     def round(self) -> int:
         """The round that fixes the place in the learning-rate schedule."""
         return self.key[1]
+
+    def begin(self) -> Tensor:
+        """The parameters [N] to begin at, worked out."""
+        if isinstance(self.start, Update):
+            self.start = self.start.value()
+        assert self.start is not None
+        return self.start
+
+    def finish(self, value: Tensor) -> None:
+        """Keep the result [N], and let go of the start, so that no chain of rounds stays in memory."""
+        self.value, self.start = value, None
 
 
 class Trainer:
@@ -85,32 +121,52 @@ class Trainer:
         self._pending: list[Job] = []
         self._jobs: weakref.WeakValueDictionary[JobKey, Job] = weakref.WeakValueDictionary()
         self._num_jobs: Counter[int] = Counter()  # by uid
+        self._running = False
         self.wall_s = 0.0
         self.replaying = False
 
-    def train(self, uid: int, round: int, theta: Tensor, batches: Batches, steps: int) -> Update:
-        """Register `steps` inner steps of a peer from theta [N] and return the pseudo-gradient to come.
+    def train(
+        self, uid: int, round: int, start: Tensor | Update, batches: Batches, steps: int, skip: int = 0
+    ) -> Update:
+        """Register inner steps of a peer and return the parameters [N] at their end, to come.
 
         Jobs of one uid are done in the order in which they were registered, because its moments persist.
+
+        Args:
+            uid: whose moments the steps use.
+            round: fixes the place in the learning-rate schedule: its first step is step round * H of the run.
+            start: the parameters [N] to begin at; a promise of them is asked for its value when the job runs.
+            batches: what to train on.
+            steps: how many inner steps; with none the end is the start.
+            skip: steps of the round that were done before: they move the place in the schedule and in the pool.
         """
         assert steps >= 0
-        assert theta.shape == (self._model.num_parameters,)
-        job = Job((uid, round, self._num_jobs[uid]), theta, batches, steps)
-        self._num_jobs[uid] += 1
-        if not self.replaying:
-            self._pending.append(job)
-        self._jobs[job.key] = job
-        return Update(lambda: self._value(job))
+        assert skip >= 0
+        return self._register(uid, round, start, batches, steps, skip=skip)
+
+    def gradient(self, uid: int, round: int, start: Tensor | Update, batches: Batches) -> Update:
+        """Register one inner step's batch and return its mean gradient at `start` [N], to come.
+
+        No moments are used or changed; other arguments as for `train`.
+        """
+        return self._register(uid, round, start, batches, steps=1, gradient=True)
 
     def run_pending(self) -> None:
-        """Do all pending jobs: the first of every uid together, then the second of every uid, and so on."""
-        if not self._pending:
+        """Do all pending jobs: the first of every uid together, then the second of every uid, and so on.
+
+        A job whose start depends on one that is still pending waits for a later wave. A start that calls this while it
+        is being worked out changes nothing: the call under way does all jobs.
+        """
+        if self._running or not self._pending:
             return
-        started = time.perf_counter()
-        while self._pending:
-            wave, self._pending = first_of_each_uid(self._pending)
-            self._run_wave(wave)
-        self.wall_s += time.perf_counter() - started
+        self._running, started = True, time.perf_counter()
+        try:
+            while self._pending:
+                self._run_wave(self._next_wave())
+                self._pending = [job for job in self._pending if job.value is None]
+        finally:
+            self._running = False
+            self.wall_s += time.perf_counter() - started
 
     def state(self) -> dict[str, Any]:
         """Plain tensors and ints: each uid's moments and step count, and the values of jobs still referred to."""
@@ -132,25 +188,57 @@ class Trainer:
             job.value = state["values"].get(key)
         self.replaying = False
 
+    def _register(
+        self,
+        uid: int,
+        round: int,
+        start: Tensor | Update,
+        batches: Batches,
+        steps: int,
+        skip: int = 0,
+        gradient: bool = False,
+    ) -> Update:
+        key = (uid, round, self._num_jobs[uid])
+        self._num_jobs[uid] += 1
+        job = Job(key, None if self.replaying else start, batches, steps, skip, gradient)
+        if not self.replaying:
+            self._pending.append(job)
+        self._jobs[key] = job
+        return Update(lambda: self._value(job))
+
     def _value(self, job: Job) -> Tensor:
         if job.value is None:
             assert not self.replaying, "a value was asked for while a run is replayed from its tape"
+            if self._running and job.start is not None:  # a start asks: its own job waits, and nothing recurs
+                raise _StillPending
             self.run_pending()
         assert job.value is not None, f"the value of job {job.key} was not in the checkpoint"
         return job.value
 
-    def _run_wave(self, jobs: Sequence[Job]) -> None:
-        """Train jobs of different uids in chunks of about equal length, longest first."""
-        longest_first = sorted(jobs, key=lambda job: -job.steps)
-        side_by_side(lambda part: self._run(longest_first[part]), len(jobs), self._chunk)
+    def _next_wave(self) -> list[Job]:
+        """The first pending job of every uid, without those whose start is still to come."""
+        wave, N = [], self._model.num_parameters
+        for job in first_of_each_uid(self._pending)[0]:
+            with contextlib.suppress(_StillPending):
+                assert job.begin().shape == (N,)
+                wave.append(job)
+        assert wave, f"jobs wait for each other: {[job.key for job in self._pending]}"
+        return wave
 
-    def _run(self, jobs: Sequence[Job]) -> None:
-        """Train jobs of different uids side by side, longest first, and store their pseudo-gradients [N]."""
-        theta = torch.stack([job.theta for job in jobs])
+    def _run_wave(self, jobs: Sequence[Job]) -> None:
+        """Do jobs of different uids in chunks of about equal length, longest first."""
+        training = sorted((job for job in jobs if not job.gradient), key=lambda job: -job.steps)
+        gradients = [job for job in jobs if job.gradient]
+        side_by_side(lambda part: self._train(training[part]), len(training), self._chunk)
+        side_by_side(lambda part: self._take_gradients(gradients[part]), len(gradients), self._chunk)
+
+    def _train(self, jobs: Sequence[Job]) -> None:
+        """Train jobs of different uids side by side, longest first, and store where they end [N]."""
+        theta = torch.stack([job.begin() for job in jobs])
         states = [self._states.get(job.uid) or self._fresh_state() for job in jobs]
         state = OptimizerState.stack(states)
-        first_steps = [job.round * self._inner_steps for job in jobs]
-        batches = [self._corpus.batches(job.batches, job.steps, self._training.batch) for job in jobs]
+        first_steps = [job.round * self._inner_steps + job.skip for job in jobs]
+        batches = [self._batches(job) for job in jobs]
         done = 0
         for steps in sorted({job.steps for job in jobs} - {0}):
             p = sum(job.steps >= steps for job in jobs)  # the shorter jobs are a tail that falls away
@@ -165,12 +253,24 @@ class Trainer:
                 self._total_steps,
             )
             done = steps
-        for job, row, after in zip(jobs, state.rows(), theta, strict=True):
-            job.value = job.theta - after
+        for job, row, end in zip(jobs, state.rows(), theta, strict=True):
+            job.finish(end.clone())
             self._states[job.uid] = row
 
+    def _take_gradients(self, jobs: Sequence[Job]) -> None:
+        """Store the gradients [N] of jobs side by side."""
+        theta = torch.stack([job.begin() for job in jobs])
+        tokens = torch.stack([self._batches(job)[0] for job in jobs]).to(self._device)
+        for job, gradient in zip(jobs, self._model.gradients(theta, tokens, torch.empty_like(theta)), strict=True):
+            job.finish(gradient.clone())
+
+    def _batches(self, job: Job) -> Tensor:
+        """The sequences of a job's steps, int64 [S, B, T + 1], behind those that were skipped."""
+        return self._corpus.batches(job.batches, job.skip + job.steps, self._training.batch)[job.skip :]
+
     def _fresh_state(self) -> OptimizerState:
-        return OptimizerState.zeros(1, self._model.num_parameters, self._device)
+        moments = self._training.inner.num_moments
+        return OptimizerState.zeros(1, self._model.num_parameters, self._device, moments)
 
 
 def first_of_each_uid(items: Sequence[Item]) -> tuple[list[Item], list[Item]]:

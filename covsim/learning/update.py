@@ -1,4 +1,4 @@
-"""A pseudo-gradient that may not have been computed yet, with the arithmetic that behaviors need."""
+"""A vector that may not have been computed yet, with the arithmetic that behaviors need."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class Update:
         self._compute = compute
         self._value: Tensor | None = None
 
+    @staticmethod
+    def of(value: Tensor) -> Update:
+        """The update whose value [N] is there already."""
+        return Update(lambda: value)
+
     def value(self) -> Tensor:
         """The vector [N]; computed once, and not to be changed in place."""
         if self._value is None:
@@ -45,8 +50,13 @@ class Update:
 
     def norm(self) -> Scalar:
         """The Euclidean norm."""
-        # On one thread: torch cuts a long sum by thread, and the last bit would tell how many there are.
-        return Scalar(lambda: side_by_side(lambda _: float(self.value().norm()), 1, 1)[0])
+
+        def compute() -> float:
+            value = self.value()  # here and not by a worker: it may be all of the training
+            # On one thread: torch cuts a long sum by thread, and the last bit would tell how many there are.
+            return side_by_side(lambda _: float(value.norm()), 1, 1)[0]
+
+        return Scalar(compute)
 
     def __neg__(self) -> Update:
         return Update(lambda: -self.value())

@@ -16,7 +16,8 @@ from covsim.learning.trainer import Trainer
 from covsim.nodes.board import Board
 from covsim.nodes.encoder import Encoder
 from covsim.nodes.seam import Seam
-from covsim.protocol.base import Codec, Decoded, InvalidPayload
+from covsim.protocol.base import Decoded, InvalidPayload
+from covsim.protocol.exchange import Exchange
 from covsim.protocol.lineage import Lineages
 from covsim.randomness import Streams
 from covsim.world.clock import BlockClock
@@ -31,7 +32,7 @@ class Charges:
     proportion: truncated, oversized or dense payloads keep their relation.
     """
 
-    regular_model_bytes: int
+    regular_model_bytes: float
     regular_deployment_bytes: float
     evaluation_s: float
 
@@ -52,18 +53,19 @@ class Commons:
     seam: Seam
     trainer: Trainer
     encoder: Encoder
-    codec: Codec
+    exchange: Exchange
     lineages: Lineages
     charges: Charges
     emit: Callable[[Event], None]
     inner_steps: int
+    tokens_per_step: int
     num_rounds: int
     poll_s: float
     gather_timeout_s: float
     decoded: DecodedPayloads = field(init=False)
 
     def __post_init__(self) -> None:
-        self.decoded = DecodedPayloads(self.codec)
+        self.decoded = DecodedPayloads(self.exchange)
 
     def on_time(self, stored: StoredObject, round: int) -> bool:
         """True if the store's stamp lies in the half-open put window of the round."""
@@ -98,26 +100,26 @@ def round_of_key(key: str) -> int:
 class DecodedPayloads:
     """Each payload is decoded once, however many nodes read it; keeps those of the rounds that are still open."""
 
-    def __init__(self, codec: Codec) -> None:
-        self._codec = codec
-        self._known: dict[str, tuple[int, Decoded | InvalidPayload]] = {}
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._known: dict[tuple[int, str], Decoded | InvalidPayload] = {}
 
     def read(self, payload: bytes, round: int) -> tuple[str, Decoded]:
-        """The sha256 of a payload and what it says. Raises InvalidPayload."""
+        """The sha256 of a payload and what it says as a payload of this round. Raises InvalidPayload."""
         sha256 = hashlib.sha256(payload).hexdigest()
-        if sha256 not in self._known:
-            self._known[sha256] = (round, self._decode(payload))
-        decoded = self._known[sha256][1]
+        decoded = self._known.get((round, sha256))
+        if decoded is None:
+            decoded = self._known[round, sha256] = self._decode(payload, round)
         if isinstance(decoded, InvalidPayload):
             raise decoded
         return sha256, decoded
 
-    def _decode(self, payload: bytes) -> Decoded | InvalidPayload:
+    def _decode(self, payload: bytes, round: int) -> Decoded | InvalidPayload:
         try:
-            return self._codec.decode(payload)
+            return self._exchange.decode(round, payload)
         except InvalidPayload as problem:
             return problem
 
     def forget_before(self, round: int) -> None:
         """Drop what was decoded for earlier rounds."""
-        self._known = {key: entry for key, entry in self._known.items() if entry[0] >= round}
+        self._known = {key: decoded for key, decoded in self._known.items() if key[0] >= round}

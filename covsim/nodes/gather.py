@@ -123,8 +123,8 @@ def wait_for_object(commons: Commons, key: str, until_s: float, polled_since_s: 
         yield commons.next_poll(polled_since_s)
 
 
-def take_outer_step(commons: Commons, lineage: Lineage, entered: tuple[Submission, ...]) -> Lineage:
-    """The history after this gather: a child of `lineage`, or `lineage` itself when nothing was gathered."""
+def take_outer_step(commons: Commons, lineage: Lineage, entered: tuple[Submission, ...], round: int) -> Lineage:
+    """The history after the gather of a round: a child of `lineage`, or `lineage` itself when nothing was gathered."""
     if not entered:
         return lineage
-    return commons.lineages.child(lineage, [(s.uid, s.sha256, s.decoded) for s in entered])
+    return commons.lineages.child(lineage, [(s.uid, s.sha256, s.decoded) for s in entered], round)

@@ -7,13 +7,16 @@ from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
+import simpy
+
 from covsim.behaviors import Behavior
 from covsim.behaviors.base import Batches, Scalar, Update
 from covsim.events import OuterStepTaken, RoundSettled, RoundSkipped, Submitted, Trained
 from covsim.learning import corpus
 from covsim.learning import update as lazy
 from covsim.nodes.commons import Commons, object_key
-from covsim.nodes.gather import Gather, take_outer_step, wait_for_object
+from covsim.nodes.gather import Gather, Submission, take_outer_step, wait_for_object
+from covsim.protocol.base import Claims
 from covsim.protocol.lineage import Lineage
 from covsim.world.machine import Machine
 from covsim.world.network import Resource
@@ -23,7 +26,12 @@ Verb: TypeAlias = Generator[Any, Any, Answer]
 
 
 class Peer:
-    """A participant that trains. `run` plays its behavior's script once a round."""
+    """A participant that trains. `run` plays its behavior's script once a round.
+
+    What a verb means is the protocol's to say, so scripts are the same under every protocol: `train` starts from theta
+    or from weights of the peer's own, is cut at the window's end or not, and may run while the exchange of the round
+    before is still under way.
+    """
 
     def __init__(
         self, commons: Commons, uid: int, behavior: Behavior, machine: Machine, uplink: Resource, downlink: Resource
@@ -33,11 +41,17 @@ class Peer:
         self.lineage: Lineage = commons.lineages.root
         self.round = 0
         self._commons = commons
+        self._plan = commons.exchange.plan
         self._behavior = behavior
         self._machine = machine
         self._uplink = uplink
         self._downlink = downlink
         self._spent = _Spent()
+        self._claims = Claims()
+        self._own: lazy.Update | None = None  # weights [N] that differ from the lineage's theta
+        self._synced = -1  # the last round whose exchange is done
+        self._to_send: lazy.Update | None = None  # of an exchange that overlaps with the next inner steps
+        self._under_way: simpy.Process | None = None
 
     def run(self) -> Generator[Any, Any, None]:
         """Play rounds until the last; a round that began while the peer was still busy is skipped."""
@@ -45,16 +59,16 @@ class Peer:
         while self.round < num_rounds:
             yield clock.opened(self.round)
             yield from self._play_round()
-            next_round = max(self.round + 1, clock.window_at(self._commons.env.now))
-            for skipped in range(self.round + 1, min(next_round, num_rounds)):
-                self._commons.emit(RoundSkipped(time_s=self._commons.env.now, uid=self.uid, round=skipped))
-            self.round = next_round
+            self._go_on_to(min(num_rounds, max(self.round + 1, clock.window_at(self._commons.env.now))), self.round + 1)
 
     def _play_round(self) -> Generator[Any, Any, None]:
         env = self._commons.env
         started_s = env.now
         self._spent = _Spent()
+        self._claims = Claims(base=self.lineage.depth)
         yield from self._behavior.play_round(self)
+        if self.round == self._commons.num_rounds - 1:
+            yield from self._finish_exchange()
         spent = self._spent
         self._commons.emit(
             RoundSettled(
@@ -68,6 +82,12 @@ class Peer:
                 idle_s=(env.now - started_s) - spent.compute_s - spent.upload_s - spent.download_s,
             )
         )
+
+    def _go_on_to(self, round: int, first_skipped: int) -> None:
+        """The next round to play; those in between are skipped."""
+        for skipped in range(first_skipped, round):
+            self._commons.emit(RoundSkipped(time_s=self._commons.env.now, uid=self.uid, round=skipped))
+        self.round = round
 
     # What a script may know -----------------------------------------------------------------------------------------
 
@@ -91,24 +111,33 @@ class Peer:
     # What a script may do -------------------------------------------------------------------------------------------
 
     def train(self, batches: Batches, steps: int | None = None) -> Verb[Update]:
-        commons = self._commons
+        commons, named, began = self._commons, cast(corpus.Batches, batches), self.round
         wanted = commons.inner_steps if steps is None else steps
-        with self._spending("compute_s"):
-            left_s = commons.clock.closes_at(self.round) - commons.env.now
-            done = self._machine.steps_within(left_s, wanted)
-            yield commons.env.timeout(self._machine.seconds(done))
+        done = 0
+        if self._under_way is not None:
+            done = yield from self._compute(min(wanted, self._plan.overlap_steps or 0))
+            self._own = self._trained(began, named, done, 0)
+            yield from self._finish_exchange()
+        rest = yield from self._compute(wanted - done)
         commons.emit(
             Trained(
                 time_s=commons.env.now,
                 uid=self.uid,
                 round=self.round,
-                steps=done,
+                steps=done + rest,
                 wanted=wanted,
-                compute_s=self._machine.seconds(done),
+                compute_s=self._machine.seconds(done + rest),
             )
         )
-        update = commons.trainer.train(self.uid, self.round, self.lineage.theta, cast(corpus.Batches, batches), done)
-        return cast(Update, update)
+        self._claims = self._claims._replace(tokens=self._claims.tokens + (done + rest) * commons.tokens_per_step)
+        theta = lazy.Update.of(self.lineage.theta)
+        if self._plan.sends == "gradient":
+            gradient = commons.trainer.gradient(self.uid, began, theta, named)
+            return cast(Update, gradient if rest else theta - theta)
+        trained = self._trained(began, named, rest, done)
+        if self._plan.keeps_own_weights:
+            self._own = trained
+        return cast(Update, theta - trained)
 
     def wait_for_uploads(self) -> Verb[None]:
         yield self._commons.clock.opened(self.round + 1)
@@ -117,42 +146,13 @@ class Peer:
         yield self._commons.env.timeout(seconds)
 
     def submit(self, update: Update) -> Verb[None]:
-        commons = self._commons
-        yield from self.wait_for_uploads()
-        ticket = commons.encoder.request(self.uid, cast(lazy.Update, update))
-        yield commons.env.timeout(0)  # let all who submit at this instant share one batch
-        payload = commons.seam.payload(
-            f"payload uid={self.uid} round={self.round}", lambda: commons.encoder.encode(ticket)
-        )
-        commons.encoder.close(ticket)
-        yield from self.submit_payload(payload)
+        if self._plan.overlap_steps is None:
+            yield from self._submit(self.round, cast(lazy.Update, update), self._claims, self._spent)
+        else:
+            self._to_send = cast(lazy.Update, update)  # `sync` starts the exchange
 
     def submit_payload(self, payload: bytes) -> Verb[None]:
-        commons = self._commons
-        yield from self.wait_for_uploads()
-        with self._spending("upload_s"):
-            stored = yield from commons.store.put(
-                self.name,
-                self._uplink,
-                object_key(self.round, self.uid),
-                payload,
-                commons.charges.payload(len(payload)),
-            )
-        if stored is None:
-            return
-        on_time = commons.on_time(stored, self.round)
-        commons.emit(
-            Submitted(
-                time_s=commons.env.now,
-                uid=self.uid,
-                round=self.round,
-                num_bytes=stored.charged_bytes,
-                stored_s=stored.stored_s,
-                on_time=on_time,
-                model_bytes=len(payload),
-                payload_sha256=hashlib.sha256(payload).hexdigest(),
-            )
-        )
+        yield from self._upload(self.round, payload, self._spent)
 
     def first_arrival(self, among: Collection[int]) -> Verb[int | None]:
         commons = self._commons
@@ -174,27 +174,115 @@ class Peer:
         yield from wait_for_object(commons, key, commons.clock.put_closes_at(self.round + 1), commons.env.now)
         if commons.store.stat(key) is None:
             return None
-        with self._spending("download_s"):
+        with self._spending(self._spent, "download_s"):
             stored = yield from commons.store.get(self.name, self._downlink, key, purpose="observe")
         return None if stored is None else stored.data
 
     def sync(self) -> Verb[None]:
+        if self._plan.overlap_steps is None:
+            yield from self._sync_until(self.round)
+        else:
+            exchange = self._exchange(self.round, self._to_send, self._claims)
+            self._under_way, self._to_send = self._commons.env.process(exchange), None
+
+    # What verbs are made of -----------------------------------------------------------------------------------------
+
+    def _compute(self, steps: int) -> Verb[int]:
+        """Spend the time of some inner steps, of as many as fit before the window closes; returns how many."""
         commons = self._commons
-        yield from self.wait_for_uploads()
-        with self._spending("download_s"):
-            entered = yield from Gather(
-                commons,
-                self.name,
-                self._downlink,
-                self.round,
-                commons.board.in_force(self.round + 1),
-                own_uid=self.uid,
-            ).run()
-        if entered:
-            self.lineage = take_outer_step(commons, self.lineage, entered)
-            commons.emit(
-                OuterStepTaken(time_s=commons.env.now, node=self.name, round=self.round, lineage=self.lineage.key)
+        with self._spending(self._spent, "compute_s"):
+            left_s = commons.clock.closes_at(self.round) - commons.env.now
+            done = steps if self._plan.asynchrony else self._machine.steps_within(left_s, steps)
+            yield commons.env.timeout(self._machine.seconds(done))
+        if self._plan.asynchrony:  # the update belongs to the round in which it was done
+            in_time = min(commons.clock.window_at(commons.env.now), commons.num_rounds - 1)
+            self._go_on_to(max(self.round, in_time), self.round)
+        return done
+
+    def _trained(self, round: int, batches: corpus.Batches, steps: int, skip: int) -> lazy.Update:
+        """The weights [N] after some inner steps, not computed yet; `skip` steps of the round lie before them."""
+        start = self.lineage.theta if self._own is None else self._own
+        return self._commons.trainer.train(self.uid, round, start, batches, steps, skip)
+
+    def _submit(self, round: int, update: lazy.Update, claims: Claims, spent: _Spent) -> Verb[None]:
+        """Encode when the window opens, together with all who submit at this instant, and upload."""
+        commons = self._commons
+        yield commons.clock.opened(round + 1)
+        ticket = commons.encoder.request(round, self.uid, update, claims)
+        yield commons.env.timeout(0)  # let all who submit at this instant share one batch
+        payload = commons.seam.payload(f"payload uid={self.uid} round={round}", lambda: commons.encoder.encode(ticket))
+        commons.encoder.close(ticket)
+        landed = yield from self._upload(round, payload, spent)
+        commons.encoder.settle(self.uid, landed)
+
+    def _upload(self, round: int, payload: bytes, spent: _Spent) -> Verb[bool]:
+        """Put a payload into the store when its window is open; returns whether it lies there and was on time."""
+        commons = self._commons
+        yield commons.clock.opened(round + 1)
+        with self._spending(spent, "upload_s"):
+            stored = yield from commons.store.put(
+                self.name, self._uplink, object_key(round, self.uid), payload, commons.charges.payload(len(payload))
             )
+        if stored is None:
+            return False
+        on_time = commons.on_time(stored, round)
+        commons.emit(
+            Submitted(
+                time_s=commons.env.now,
+                uid=self.uid,
+                round=round,
+                num_bytes=stored.charged_bytes,
+                stored_s=stored.stored_s,
+                on_time=on_time,
+                model_bytes=len(payload),
+                payload_sha256=hashlib.sha256(payload).hexdigest(),
+            )
+        )
+        return on_time
+
+    def _sync_until(self, last: int) -> Verb[None]:
+        """Gather and step for a round, and before it for those that passed while an asynchronous peer was training."""
+        missed = range(self._synced + 1, last) if self._plan.asynchrony else ()
+        for round in (*missed, last):
+            self._step(round, (yield from self._gather(round, self._spent)))
+
+    def _gather(self, round: int, spent: _Spent) -> Verb[tuple[Submission, ...]]:
+        commons = self._commons
+        yield commons.clock.opened(round + 1)
+        with self._spending(spent, "download_s"):
+            wanted = commons.board.in_force(round + 1)
+            gather = Gather(commons, self.name, self._downlink, round, wanted, own_uid=self.uid)
+            return (yield from gather.run())
+
+    def _step(self, round: int, entered: tuple[Submission, ...]) -> None:
+        """Take the outer step, and let own weights meet the new theta where they outlive it."""
+        commons, exchange = self._commons, self._commons.exchange
+        self._synced = round
+        if not entered:
+            return
+        self.lineage = take_outer_step(commons, self.lineage, entered, round)
+        commons.emit(OuterStepTaken(time_s=commons.env.now, node=self.name, round=round, lineage=self.lineage.key))
+        if self._own is not None:
+            theta = self.lineage.theta
+            self._own = self._own.map(lambda own: exchange.merge(own, theta, round))
+
+    def _exchange(
+        self, round: int, update: lazy.Update | None, claims: Claims
+    ) -> Verb[tuple[int, tuple[Submission, ...]]]:
+        """A whole exchange that takes place while the peer goes on training, and so costs it no time of its own."""
+        hidden = _Spent()
+        if update is not None:
+            yield from self._submit(round, update, claims, hidden)
+        return round, (yield from self._gather(round, hidden))
+
+    def _finish_exchange(self) -> Verb[None]:
+        """Wait for the exchange that is under way, if there is one, and take its outer step."""
+        if self._under_way is None:
+            return
+        with self._spending(self._spent, "download_s"):
+            round, entered = yield self._under_way
+        self._under_way = None
+        self._step(round, entered)
 
     # Bookkeeping ----------------------------------------------------------------------------------------------------
 
@@ -204,13 +292,13 @@ class Peer:
         return min(stamped, key=lambda entry: entry[0])[1] if stamped else None
 
     @contextmanager
-    def _spending(self, account: str) -> Iterator[None]:
-        """Book the simulated time of a block to one of the accounts."""
+    def _spending(self, spent: _Spent, account: str) -> Iterator[None]:
+        """Book the simulated time of a block to an account."""
         began_s = self._commons.env.now
         try:
             yield
         finally:
-            setattr(self._spent, account, getattr(self._spent, account) + self._commons.env.now - began_s)
+            setattr(spent, account, getattr(spent, account) + self._commons.env.now - began_s)
 
 
 class _Spent:

@@ -14,6 +14,7 @@ from covsim.events import (
     HeldOutMeasured,
     ListPublished,
     OuterStepTaken,
+    Probed,
     RuleApplied,
     Scored,
     ValidatorSettled,
@@ -31,10 +32,9 @@ from covsim.nodes.board import GatherList
 from covsim.nodes.commons import Commons, object_key
 from covsim.nodes.diagnostics import compare_updates, widest_gap
 from covsim.nodes.gather import Gather, Submission, take_outer_step
-from covsim.protocol.aggregators import Aggregator
+from covsim.nodes.probes import Probe
 from covsim.protocol.base import InvalidPayload
 from covsim.protocol.lineage import Lineage
-from covsim.protocol.outer import OuterOptimizer
 from covsim.world.network import Resource
 from covsim.world.store import StoredObject
 
@@ -52,11 +52,11 @@ class Examination:
     corpus: Corpus
     rules: GauntletSettings
     selection: Selection
-    aggregate: Aggregator
-    outer: OuterOptimizer
     batch: int
+    held_out_every: int
     active: frozenset[int]
     honest: frozenset[int]
+    probes: Mapping[str, Probe]
 
 
 @dataclass
@@ -131,7 +131,7 @@ class Validator:
             window = commons.clock.window_at(commons.env.now)
             self.publish_list(self.round, window + examination.selection.delay_windows)
         self._take_outer_step(seen.entered)
-        if self.leads:
+        if self.leads and (self.round + 1) % examination.held_out_every == 0:
             self._measure_progress(seen.entered, farthest)
 
     def _judge(self, seen: _Seen) -> Steps:
@@ -171,6 +171,8 @@ class Validator:
             self.round,
             commons.streams.numpy("whom to evaluate", self.label, self.round),
         )
+        if commons.exchange.plan.asynchrony:  # a round expects nobody in particular, so nobody is missing from it
+            drawn = tuple(uid for uid in drawn if commons.store.stat(object_key(self.round, uid)) is not None)
         stored = {uid: commons.store.stat(object_key(self.round, uid)) for uid in {*drawn, *gather.asked}}
         seen = _Seen(drawn, wanted, gather, entered, stored, valid=dict(gather.submissions))
         if entered:
@@ -213,16 +215,22 @@ class Validator:
                 )
                 for uid in uids
             ]
+            entered = [submission.decoded for submission in seen.entered]
+            limits = commons.exchange.clip_norms(self.lineage, entered)
+            trials = [
+                commons.exchange.trial_theta(
+                    self.lineage, seen.valid[uid].decoded, self.round, rules.trial_factor, limits
+                )
+                for uid in uids
+            ]
             return measure(
                 examination.model,
                 self.lineage.theta,
-                [seen.valid[uid].decoded for uid in uids],
+                trials,
                 torch.stack(own) if own else torch.zeros(0, 0, 0),
                 examination.corpus.random_sample(
                     rules.random_sequences, commons.streams.numpy("random sample", self.label, self.round)
                 ),
-                rules.trial_factor * examination.outer.learning_rate(self.lineage.depth),
-                examination.aggregate.clip_norms([submission.decoded for submission in seen.entered]),
             ).flat()
 
         return LossEvidence.of(commons.seam.numbers(f"losses validator={self.label} round={self.round}", compute))
@@ -281,7 +289,7 @@ class Validator:
 
     def _take_outer_step(self, entered: tuple[Submission, ...]) -> None:
         commons, before = self._commons, self.lineage
-        self.lineage = take_outer_step(commons, before, entered)
+        self.lineage = take_outer_step(commons, before, entered, self.round)
         if entered:
             self._last_step = self.lineage.theta - before.theta
             commons.emit(OuterStepTaken(commons.env.now, self.name, self.round, self.lineage.key))
@@ -297,10 +305,15 @@ class Validator:
                 self.round,
                 entered,
                 self._examination.honest,
-                commons.codec.num_parameters,
+                commons.exchange.layout.num_parameters,
                 farthest,
             )
         )
+        updates = {submission.uid: submission.decoded for submission in entered}
+        for name, probe in self._examination.probes.items():
+            label = f"probe {name} round={self.round}"
+            (value,) = commons.seam.numbers(label, lambda probe=probe: [probe.look(updates)])  # type: ignore[misc]
+            commons.emit(Probed(commons.env.now, self.round, name, value))
 
     def _announce(self, judgement: Judgement, num_drawn: int, evaluation_s: float) -> None:
         """Emit the verdicts, the weights, and how often each rule could act and did."""

@@ -43,6 +43,9 @@ class Mean(Aggregator):
     kind: Literal["mean"] = "mean"
     over: Literal["senders", "all"] = Field(default="senders", description="whom a coordinate's sum is divided by")
     clip: Literal["median_norm", "none"] = Field(default="median_norm", description="limit per tensor before the mean")
+    weights: Literal["equal", "tokens"] = Field(
+        default="equal", description="each payload counts once, or by the tokens that it claims to have trained on"
+    )
 
     def combine(self, payloads: Sequence[Decoded], layout: Layout) -> Tensor:
         """The combined pseudo-gradient [N]; coordinates that nobody sent get 0."""
@@ -50,17 +53,25 @@ class Mean(Aggregator):
         limits = self.clip_norms(payloads)
         if limits is not None:
             payloads = [clipped(payload, limits) for payload in payloads]
+        weights = [1] * len(payloads) if self.weights == "equal" else [payload.claims.tokens for payload in payloads]
         total = torch.zeros(layout.num_parameters)
-        for payload in payloads:
-            total.index_add_(0, payload.index, payload.value)
+        for payload, weight in zip(payloads, weights, strict=True):
+            total.index_add_(0, payload.index, payload.value, alpha=weight)
         if self.over == "all":
-            return total / len(payloads)
-        senders = torch.bincount(torch.cat([payload.index for payload in payloads]), minlength=layout.num_parameters)
-        return total / senders.clamp_(min=1)
+            return total / max(1, sum(weights))
+        return total / _weight_sent(payloads, weights, layout.num_parameters)
 
     def clip_norms(self, payloads: Sequence[Decoded]) -> Tensor | None:
         """The median norms of these payloads, if there are any and the mean clips."""
         return median_norms(payloads) if payloads and self.clip == "median_norm" else None
+
+
+def _weight_sent(payloads: Sequence[Decoded], weights: Sequence[int], num_parameters: int) -> Tensor:
+    """Weight of those who sent each coordinate [N], 1 where nobody of any weight did."""
+    weight = torch.zeros(num_parameters, dtype=torch.float64)
+    for payload, each in zip(payloads, weights, strict=True):
+        weight.index_add_(0, payload.index, torch.full((len(payload.index),), float(each), dtype=torch.float64))
+    return weight.clamp_(min=1).float()
 
 
 def median_norms(payloads: Sequence[Decoded]) -> Tensor:

@@ -1,18 +1,17 @@
-"""What every protocol offers: a codec between rows of numbers and payload bytes, and the size of a regular payload."""
+"""What a payload is to the rest of the room: decoded values, and a codec between rows of numbers and bytes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from covsim.protocol.outer import OuterOptimizer
+from covsim.protocol.claims import Claims
 from covsim.protocol.wire import InvalidPayload
-from covsim.registry import Part, Registry
 
-__all__ = ["Codec", "Decoded", "InvalidPayload", "Layout", "Protocol", "Shape", "num_elements", "protocols"]
+__all__ = ["Claims", "Codec", "Decoded", "InvalidPayload", "Layout", "Shape", "num_elements"]
 
 Shape = tuple[int, ...]
 
@@ -22,6 +21,11 @@ class Layout:
     """The tensors that lie one after the other in the flat parameter vector theta [N]."""
 
     shapes: tuple[Shape, ...]
+
+    @classmethod
+    def of(cls, shapes: Iterable[Sequence[int]]) -> Layout:
+        """The layout of tensors of these shapes."""
+        return cls(tuple(tuple(shape) for shape in shapes))
 
     @property
     def num_parameters(self) -> int:
@@ -48,6 +52,7 @@ class Decoded:
         tensor_of: the tensor of each value [n], int64.
         norms: Euclidean norm of each tensor's values [T], float64.
         kept_share: share of its chunk that was sent with each value [n], float32; 1 where the chunk went whole.
+        claims: what the sender says about the payload.
     """
 
     index: Tensor
@@ -56,6 +61,7 @@ class Decoded:
     tensor_of: Tensor
     norms: Tensor
     kept_share: Tensor
+    claims: Claims = field(default_factory=Claims)
 
     def scaled(self, factors: Tensor) -> Decoded:
         """The same payload with the values of tensor t multiplied by `factors[t]`, float64 [T]."""
@@ -67,7 +73,7 @@ class Codec(ABC):
 
     Attributes:
         layout: the tensors of theta [N].
-        regular_bytes: length of every payload that this codec writes.
+        regular_bytes: length of a regular payload by formula; every payload has it, except where what is sent decides.
     """
 
     layout: Layout
@@ -79,41 +85,16 @@ class Codec(ABC):
         return self.layout.num_parameters
 
     @abstractmethod
-    def compress(self, accumulated: Tensor) -> tuple[list[bytes], Tensor]:
-        """Encode rows [P, N], float32; also returns what their receivers will decode, dense [P, N].
+    def compress(self, accumulated: Tensor, claims: Sequence[Claims] | None = None) -> tuple[list[bytes], Tensor]:
+        """Encode rows [P, N], float32; also returns what their receivers will apply, dense and in theta's space [P, N].
 
-        A row's result is bit-equal whoever shares the batch.
+        A row's result is bit-equal whoever shares the batch. `claims` has one entry per row; none are made by default.
         """
 
     @abstractmethod
     def decode(self, payload: bytes) -> Decoded:
         """Read a payload. Raises InvalidPayload with one reason, and allocates no more than a regular payload needs."""
 
-
-class Protocol(Part):
-    """What is exchanged after how many inner steps, and how.
-
-    Attributes:
-        inner_steps: H, inner steps between two exchanges.
-        error_decay: beta, what the error buffer keeps per round.
-        outer: how the combined pseudo-gradient moves theta.
-    """
-
-    inner_steps: int
-    error_decay: float
-    outer: OuterOptimizer
-
     @abstractmethod
-    def codec(self, shapes: Sequence[Shape]) -> Codec:
-        """The codec for a model of these tensors. Raises ValueError for shapes that the protocol cannot cut."""
-
-    @abstractmethod
-    def payload_bytes(self, groups: Iterable[tuple[int, Shape]]) -> int:
-        """Bytes of a regular payload for `count` tensors of each `shape`, by formula, at any size."""
-
-    def regular_bytes(self, shapes: Iterable[Shape]) -> int:
-        """Bytes of a regular payload for a model of these tensors."""
-        return self.payload_bytes((1, shape) for shape in shapes)
-
-
-protocols: Registry[Protocol] = Registry("protocol")
+    def to_theta(self, delta: Tensor) -> Tensor:
+        """From the space in which payloads' values live to theta's [N]: the identity, or an inverse transform."""

@@ -1,108 +1,86 @@
-"""SparseLoCo: the k largest values of every chunk, in 2 bits each, with error feedback (arXiv 2508.15706).
-
-For peer r in a round, with its error buffer e and its pseudo-gradient Delta:
-
-    a      = beta e + Delta           accumulate
-    hatD   = Q(TopK_chunk(a))         compress: this is sent
-    e'     = a - hatD                 what was left out, the quantization error too, stays for later
-"""
+"""SparseLoCo: sparse, quantized pseudo-gradients with error feedback (arXiv 2508.15706), as Covenant-72B used it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
-from torch import Tensor
+from pydantic import Field, model_validator
 
-from covsim.protocol import wire
-from covsim.protocol.base import Codec, Protocol, Shape, protocols
-from covsim.protocol.block_codec import BlockCodec
-from covsim.protocol.chunks import MAX_CHUNK, cut
-from covsim.protocol.outer import Sgd
+from covsim.choice import OneOf
+from covsim.protocol.chunks import MAX_CHUNK, MAX_RUN, ChunkLayout
+from covsim.protocol.compressors import TopK
+from covsim.protocol.error_feedback import ErrorFeedback
+from covsim.protocol.indices import IndexCoding
+from covsim.protocol.outer import OuterOptimizer, Sgd, outer_optimizers
+from covsim.protocol.plan import Plan, Protocol, protocols
+from covsim.protocol.values import BinMean, Sign, ValueFormat
 from covsim.protocol.wire import Packing
+
+_PAPER_RATES = {"kind": "steps", "at": {"0": 1.0, "3667": 0.65}}  # from about 110,000 inner steps on
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"outer": {"kind": "sgd", "lr": 1.0, "schedule": _PAPER_RATES}},
+    "v2.1.0": {"packing": "byte_per_value", "outer": {"kind": "sgd", "lr": 1.0}},
+    "v2.1.28": {"packing": "byte_per_value", "outer": {"kind": "sgd", "lr": 0.4}},
+}
+"""What the Covenant-72B report states, and what two releases of one-covenant/templar have set."""
 
 
 @protocols.register
 class SparseLoCo(Protocol):
-    """Exchange sparse, quantized pseudo-gradients after every H inner steps."""
+    """Exchange the largest values of every chunk, in a few bits, after H inner steps, with error feedback.
 
-    kind: Literal["sparseloco"] = "sparseloco"
-    inner_steps: int = Field(default=30, ge=1, le=100_000, description="inner steps H between two exchanges")
-    k: int = Field(default=64, description="values sent of each chunk of 64 x 64, an even number")
-    bits: Literal[2] = Field(default=2, description="bits of a sent value")
-    error_decay: float = Field(default=0.95, ge=0, le=1, description="beta: what the error buffer keeps per round")
-    chunks: Literal["blocks"] = Field(default="blocks", description="how tensors are cut; blocks of up to 64 x 64")
-    packing: Packing = Field(default="packed", description="codes share bytes, or have one each as once deployed")
-    outer: Sgd = Field(default=Sgd(), description="how the combined pseudo-gradient moves theta")
-
-    @field_validator("k")
-    @classmethod
-    def _k_fits_a_chunk(cls, k: int) -> int:
-        if not 2 <= k <= MAX_CHUNK or k % 2:
-            raise ValueError(f"k must be an even number from 2 to {MAX_CHUNK}, the size of a chunk; it is {k}")
-        return k
-
-    def codec(self, shapes: Sequence[Shape]) -> BlockCodec:
-        """The codec for a model of these tensors. Raises ValueError for tensors of 0 or more than 2 dimensions."""
-        return BlockCodec(shapes, self.k, self.bits, self.packing)
-
-    def payload_bytes(self, groups: Iterable[tuple[int, Shape]]) -> int:
-        """Bytes of a regular payload for `count` tensors of each `shape`, by formula, at any size."""
-        grids = [(count, cut(shape, self.k)) for count, shape in groups]
-        return wire.payload_bytes(
-            num_tensors=sum(count for count, _ in grids),
-            num_positions=sum(count * grid.num_positions for count, grid in grids),
-            num_values=sum(count * grid.num_values for count, grid in grids),
-            bits=self.bits,
-            packing=self.packing,
-        )
-
-
-class ErrorFeedback:
-    """The error buffers e of all uids: what compression left out of a peer's updates so far.
-
-    A buffer changes when its peer compresses, whether or not the upload then lands.
-
-    Args:
-        codec: what compresses.
-        decay: beta, what the buffer keeps per round.
+    Source: SparseLoCo (arXiv 2508.15706), Covenant-72B (arXiv 2603.08163), one-covenant/templar.
     """
 
-    def __init__(self, codec: Codec, decay: float) -> None:
-        self._codec = codec
-        self._decay = decay
-        self._buffers: dict[int, Tensor] = {}
+    kind: Literal["sparseloco"] = "sparseloco"
+    preset: Literal["paper", "v2.1.0", "v2.1.28"] | None = Field(
+        default=None, description="fills in what the report or a release has set; keys beside it replace single values"
+    )
+    inner_steps: int = Field(default=30, ge=1, le=100_000, description="inner steps H between two exchanges")
+    k: int = Field(default=64, description="values sent of each chunk, an even number; smaller chunks are sent whole")
+    layout: ChunkLayout = Field(default="blocks", description="how tensors are cut; blocks of 64 x 64 as deployed")
+    bits: Literal[1, 2, 4, 8] = Field(default=2, description="bits of a sent value; 1 sends signs")
+    group: Literal["tensor", "chunk"] = Field(default="tensor", description="what shares one table of values")
+    indices: IndexCoding = Field(default="bits12", description="how positions in chunks are written")
+    packing: Packing = Field(default="packed", description="codes share bytes, or have one each as once deployed")
+    error_decay: float = Field(default=0.95, ge=0, le=1, description="beta: what the error buffer keeps per round")
+    error_commit: Literal["compressed", "landed"] = Field(
+        default="compressed", description="when what was sent leaves the error buffer"
+    )
+    outer: Annotated[OuterOptimizer, OneOf(outer_optimizers, default="sgd")] = Field(
+        default=Sgd(), description="how the combined pseudo-gradient moves theta"
+    )
+    outer_rate_twice: bool = Field(
+        default=False,
+        description="until 2025-11-03 the outer rate was also applied when accumulating: its square was in force",
+    )
 
-    def encode(self, uid: int, pseudo_gradient: Tensor) -> bytes:
-        """The payload of one peer for its pseudo-gradient [N]."""
-        return self.encode_many([uid], pseudo_gradient[None])[0]
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, given: Any) -> Any:
+        """Fill in what the preset says; leave anything malformed to the fields' own checks."""
+        name = given.get("preset") if isinstance(given, dict) else None
+        return {**PRESETS[name], **given} if isinstance(name, str) and name in PRESETS else given
 
-    def encode_many(self, uids: Sequence[int], pseudo_gradients: Tensor) -> list[bytes]:
-        """The payloads of P different peers for their pseudo-gradients [P, N]."""
-        assert len(set(uids)) == len(uids) == len(pseudo_gradients), "one row per uid"
-        accumulated = self._accumulate(uids, pseudo_gradients)
-        payloads, sent = self._codec.compress(accumulated)
-        left_out = accumulated.sub_(sent)
-        self._buffers.update(zip(uids, left_out, strict=True))
-        return payloads
+    @model_validator(mode="after")
+    def _k_fits_a_chunk(self) -> Self:
+        largest = MAX_CHUNK if self.layout == "rows" else MAX_RUN
+        if not 2 <= self.k <= largest or self.k % 2:
+            raise ValueError(f"k must be an even number from 2 to {largest}, the size of a chunk; it is {self.k}")
+        return self
 
-    def buffer(self, uid: int) -> Tensor | None:
-        """The error buffer of a uid [N]; None before its first payload."""
-        return self._buffers.get(uid)
+    def plan(self) -> Plan:
+        """Top-k with bin means, error feedback, and an outer step over what was gathered."""
+        return Plan(
+            inner_steps=self.inner_steps,
+            compressor=TopK(k=self.k, layout=self.layout),
+            values=self._values(),
+            indices=self.indices,
+            packing=self.packing,
+            error_feedback=ErrorFeedback(decay=self.error_decay, commit=self.error_commit),
+            outer=self.outer,
+            outer_rate_twice=self.outer_rate_twice,
+        )
 
-    def state(self) -> dict[int, Tensor]:
-        """Copies of all buffers, by uid; each in memory of its own, while those kept here may be rows of a batch."""
-        return {uid: buffer.clone() for uid, buffer in self._buffers.items()}
-
-    def restore(self, state: Mapping[int, Tensor]) -> None:
-        """Put back what `state` gave."""
-        self._buffers = dict(state)
-
-    def _accumulate(self, uids: Sequence[int], pseudo_gradients: Tensor) -> Tensor:
-        """a = beta e + Delta [P, N]; e is 0 before a peer's first payload."""
-        accumulated = pseudo_gradients.clone()
-        for row, uid in enumerate(uids):
-            if uid in self._buffers:
-                accumulated[row] += self._decay * self._buffers[uid]
-        return accumulated
+    def _values(self) -> ValueFormat:
+        return Sign(group=self.group) if self.bits == 1 else BinMean(bits=self.bits, group=self.group)

@@ -1,194 +1,342 @@
 """The bytes of a payload, little-endian (numpy only).
 
-    magic "CVSP", version, bits per code, packing, 0   8 bytes
-    number of tensors T                                4 bytes
-    per tensor: rows, columns, kept per chunk          3 x uint32
-                mean, scale, offset, table             (3 + 2^bits) x float32
-    positions in their chunks, ascending in each       12 bits each, two in 3 bytes
-    codes                                              `bits` bits each, or a byte each
+    magic "CVSP", version                              5 bytes
+    bits per code, grouping, index coding, packing     4 bytes
+    zeros                                              3 bytes
+    names of compressor and value format               2 x 16 bytes of ASCII, filled with zeros
+    fragment, number of tensors T, base                3 x uint32
+    tokens, seed                                       2 x uint64
+    per tensor: rows, columns, chunk height and width, most kept per chunk     5 x uint32
+    per group of values (a tensor or a chunk): what the value format says of it
+    values sent of each chunk                          uint16 each, only where the number depends on the values
+    positions in their chunks, ascending in each       as `indices` writes them, unless they are drawn from the seed
+    codes                                              their bits each, the first lowest, or whole bytes each
     CRC-32 of all that stands before                   4 bytes
 
-Chunks that are sent whole have no positions. The decoder believes nothing: it accepts exactly the bytes that encoding
-what it read would give again, and needs no more memory than a regular payload does.
+Chunks that are always sent whole have no positions. The decoder believes nothing: it accepts exactly the bytes that
+encoding what it read would give again, and checks every length before it makes anything of that length.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from covsim.protocol.chunks import ChunkMap
+from covsim.protocol.chunks import ChunkGrid, ChunkMap, Places
+from covsim.protocol.claims import Claims
+from covsim.protocol.indices import CODERS, IndexCoding, coder_for
+from covsim.protocol.invalid import InvalidPayload, refuse
+
+__all__ = ["InvalidPayload", "Message", "Packing", "WireFormat", "Writing", "payload_bytes"]
 
 Packing = Literal["packed", "byte_per_value"]
-MAGIC, VERSION = b"CVSP", 1
-MIN_SCALE, MAX_SCALE = 1e-12, 1e4  # a scale outside is refused
+MAGIC, VERSION = b"CVSP", 2
+NAME_BYTES: Final = 16
 
-_PACKINGS: tuple[Packing, ...] = ("packed", "byte_per_value")
-_START = struct.Struct("<4sBBBBI")
-_CHECKSUM = struct.Struct("<I")
+_PACKINGS: Final[tuple[str, ...]] = get_args(Packing)
+_START: Final = struct.Struct("<4sBBBBB3s16s16sIIIQQ")
+_TENSOR: Final = np.dtype([(name, "<u4") for name in ("rows", "columns", "height", "width", "kept")])
+_CODE_BITS: Final = (1, 2, 4, 8, 16, 32)
+_COUNT: Final = np.dtype("<u2")
+_CHECKSUM: Final = struct.Struct("<I")
+_KINDS: Final = ("bits per code", "grouping", "index coding", "packing", "reserved bytes", "compressor", "value format")
+_MEASURES: Final = {
+    "rows": "has other rows",
+    "columns": "has other columns",
+    "height": "has chunks of another height",
+    "width": "has chunks of another width",
+    "kept": "keeps another number per chunk",
+}
+_OVERHEAD_BYTES: Final = 2**21  # what one chunk of random positions and the objects around the arrays take
 
 
-class InvalidPayload(ValueError):
-    """Bytes that no encoder of this protocol writes; the message names one reason."""
+class Numbers(Protocol):
+    """What the wire must know of a value format."""
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of a code: 1, 2, 4, 8, 16 or 32."""
+
+    @property
+    def header(self) -> np.dtype[np.void]:
+        """What is written once per group, little-endian and without gaps."""
+
+    @property
+    def per_chunk(self) -> bool:
+        """True if a group is a chunk, False if it is a tensor."""
+
+
+class Writing(NamedTuple):
+    """How payloads are written.
+
+    Attributes:
+        compressor, value_format: names, up to 16 letters of ASCII.
+        numbers: the value format, as far as it concerns the wire.
+        indices: how positions are written.
+        packing: whether codes share bytes or have whole ones each.
+        draw: the positions that a seed stands for, per chunk [.., kept] of one tensor; None where positions are sent.
+    """
+
+    compressor: str
+    value_format: str
+    numbers: Numbers
+    indices: IndexCoding
+    packing: Packing
+    draw: Callable[[ChunkGrid, int, int], NDArray[np.uint16]] | None = None
+
+    def code_bytes(self, num_values: float) -> int:
+        """Length of this many codes."""
+        bits = self.numbers.code_bits
+        return _ceil_bytes(num_values * (bits if self.packing == "packed" else -(-bits // 8) * 8))
+
+    def check(self) -> None:
+        """Raise ValueError for names, codes and headers that do not fit."""
+        for name in (self.compressor, self.value_format):
+            if not (name.isascii() and 0 < len(name) <= NAME_BYTES):
+                raise ValueError(f"{name!r} cannot be written: a part's name has up to {NAME_BYTES} letters of ASCII")
+        if self.numbers.code_bits not in _CODE_BITS:
+            raise ValueError(f"{self.value_format}: codes have 1, 2, 4, 8, 16 or 32 bits, not {self.numbers.code_bits}")
+        header = self.numbers.header
+        if header != np.dtype([(name, header[name]) for name in header.names or ()]):
+            raise ValueError(f"{self.value_format}: there are gaps between the fields of its header")
 
 
 class Message(NamedTuple):
     """What a payload says, for one payload or, with a leading dimension P, for many."""
 
-    mean: NDArray[np.float32]  # [T]
-    scale: NDArray[np.float32]  # [T]
-    table: NDArray[np.float32]  # [T, 2^bits]
-    positions: NDArray[np.uint16]  # [M]
-    codes: NDArray[np.uint8]  # [n]
+    headers: NDArray[np.void]  # one per group [G]
+    counts: NDArray[np.int64]  # values sent of each chunk [K]; never a leading dimension
+    positions: NDArray[np.uint16]  # [M], also those that are drawn
+    codes: NDArray[Any]  # [n], unsigned, of 8, 16 or 32 bits
 
 
-def payload_bytes(num_tensors: int, num_positions: int, num_values: int, bits: int, packing: Packing) -> int:
-    """Length of a payload."""
-    header_bytes = _START.size + num_tensors * _tensor_header(bits).itemsize
-    code_bytes = num_values if packing == "byte_per_value" else -(-num_values * bits // 8)
-    return header_bytes + num_positions * 3 // 2 + code_bytes + _CHECKSUM.size
+def payload_bytes(grids: Iterable[tuple[int, ChunkGrid]], writing: Writing) -> int:
+    """Length of a payload for `count` tensors of each grid; expected, where it depends on what is sent.
+
+    Raises ValueError where the index coding cannot reach all of a chunk.
+    """
+    known = list(grids)
+    coder = coder_for(writing.indices, [] if writing.draw else [grid for _, grid in known])
+    num_tensors = sum(count for count, _ in known)
+    num_chunks = sum(count * grid.num_chunks for count, grid in known)
+    counted = sum(count * grid.num_chunks for count, grid in known if grid.odds is not None)
+    num_values = sum(count * grid.num_chunks * grid.expected_kept for count, grid in known)
+    bits = sum(count * grid.num_chunks * coder.expected_bits(grid) for count, grid in known if not grid.whole)
+    return (
+        _START.size
+        + num_tensors * _TENSOR.itemsize
+        + (num_chunks if writing.numbers.per_chunk else num_tensors) * writing.numbers.header.itemsize
+        + counted * _COUNT.itemsize
+        + (0 if writing.draw else _ceil_bytes(bits))
+        + writing.code_bytes(num_values)
+        + _CHECKSUM.size
+    )
 
 
 class WireFormat:
     """Writes and reads the payloads of one model.
 
     Args:
-        chunks: where the model's values belong.
-        bits: bits of a code, a divisor of 8.
-        packing: whether codes share bytes or have one each.
+        chunks: the model's chunks.
+        writing: how payloads are written.
+        fragment: the number of the fragment of theta; payloads of others are refused.
+        most_tokens: payloads that claim more are refused; None believes any number.
+
+    Attributes:
+        least_bytes, most_bytes: between these lies the length of every payload that can be accepted.
+        limit_bytes: memory that reading any payload takes, longer ones being refused unread: 16 times `most_bytes` for
+            the bytes unfolded to bits, 160 bytes for each of the values that the model's longest payload has (places,
+            values and what they are computed from), and 2 MiB for all the rest.
+
+    Raises:
+        ValueError: the index coding cannot reach all of a chunk, or a name does not fit.
     """
 
-    def __init__(self, chunks: ChunkMap, bits: int, packing: Packing) -> None:
-        assert 8 % bits == 0
-        self.chunks, self.bits, self.packing = chunks, bits, packing
-        self._expected = np.zeros(len(chunks.grids), dtype=_tensor_header(bits))
-        for slot, grid in zip(self._expected, chunks.grids, strict=True):
-            slot["rows"], slot["columns"], slot["kept"] = grid.rows, grid.columns, grid.kept
-        self._expected["offset"] = 2 ** (bits - 1)
-        self._start = _START.pack(MAGIC, VERSION, bits, _PACKINGS.index(packing), 0, len(chunks.grids))
-        self.num_bytes = payload_bytes(len(chunks.grids), chunks.num_positions, chunks.num_values, bits, packing)
+    def __init__(self, chunks: ChunkMap, writing: Writing, fragment: int = 0, most_tokens: int | None = None) -> None:
+        writing.check()
+        self.chunks, self.writing, self.fragment, self.most_tokens = chunks, writing, fragment, most_tokens
+        self._coder = None if writing.draw else coder_for(writing.indices, chunks.grids)
+        self._tensors = np.array([(g.rows, g.columns, g.height, g.width, g.kept) for g in chunks.grids], dtype=_TENSOR)
+        self._num_groups = chunks.num_chunks if writing.numbers.per_chunk else len(chunks.grids)
+        self._sizes = chunks.size[chunks.positioned]
+        head_bytes = _START.size + self._tensors.nbytes + self._num_groups * writing.numbers.header.itemsize
+        count_bytes = chunks.num_chunks * _COUNT.itemsize if chunks.counted else 0
+        bare_bytes = head_bytes + count_bytes + _CHECKSUM.size
+        least, most = (self._position_bytes(chunks.full)[end] + self._code_bytes(chunks.full) for end in (0, 1))
+        self.least_bytes = bare_bytes + (0 if chunks.counted else least)
+        self.most_bytes = bare_bytes + most
+        self.limit_bytes = 16 * self.most_bytes + 160 * chunks.full.num_values + _OVERHEAD_BYTES
 
-    def encode(self, message: Message) -> list[bytes]:
-        """The payloads of P messages, each array with a leading dimension P."""
-        headers = np.repeat(self._expected[None], len(message.codes), axis=0)
-        headers["mean"], headers["scale"], headers["table"] = message.mean, message.scale, message.table
-        positions = _pack_positions(message.positions)
-        codes = message.codes if self.packing == "byte_per_value" else _pack_codes(message.codes, self.bits)
-        bodies = zip(headers, positions, codes, strict=True)
-        return [_with_checksum(self._start + b"".join(part.tobytes() for part in body)) for body in bodies]
+    def for_fragment(self, fragment: int) -> WireFormat:
+        """The same format for another fragment of the same shapes."""
+        other = copy(self)
+        other.fragment = fragment
+        return other
 
-    def decode(self, payload: bytes) -> Message:
-        """What one payload says. Raises InvalidPayload."""
-        self._check_start(payload)
-        headers = np.frombuffer(payload, self._expected.dtype, len(self._expected), _START.size)
-        self._check_headers(headers)
-        at = _START.size + headers.nbytes
-        packed_positions = np.frombuffer(payload, np.uint8, self.chunks.num_positions * 3 // 2, at)
-        at += packed_positions.nbytes
-        packed_codes = np.frombuffer(payload, np.uint8, self.num_bytes - _CHECKSUM.size - at, at)
-        positions = _unpack_positions(packed_positions)
-        self._check_positions(positions)
-        codes = self._read_codes(packed_codes)
-        return Message(headers["mean"], headers["scale"], headers["table"], positions, codes)
+    def encode(self, message: Message, claims: Sequence[Claims]) -> list[bytes]:
+        """The payloads of P messages, one claim each; all arrays but the counts have a leading dimension P."""
+        counts = message.counts.astype(_COUNT).tobytes() if self.chunks.counted else b""
+        positions: Iterable[bytes] = (b"" for _ in claims)
+        if self._coder is not None:
+            positioned = message.counts[self.chunks.positioned]
+            positions = self._coder.encode(message.positions, positioned, self._sizes)
+        codes = _pack(message.codes, self.writing)
+        rows = zip(claims, message.headers, positions, codes, strict=True)
+        grids = self._tensors.tobytes()
+        return [
+            _with_checksum(b"".join([self._start(claim), grids, head.tobytes(), counts, where, code.tobytes()]))
+            for claim, head, where, code in rows
+        ]
 
-    def _check_start(self, payload: bytes) -> None:
+    def decode(self, payload: bytes) -> tuple[Message, Claims, Places]:
+        """What one payload says, and where its values belong. Raises InvalidPayload."""
+        claims = self._check_start(payload)
+        self._check_tensors(payload)
+        body = np.frombuffer(payload, np.uint8, len(payload) - _CHECKSUM.size)[_START.size + self._tensors.nbytes :]
+        headers, body = _split(body, self._num_groups * self.writing.numbers.header.itemsize)
+        places, body = self._read_counts(body)
+        positions, codes = _split(body, len(body) - self._code_bytes(places))
+        self._check_position_bytes(places, len(positions))
+        message = Message(
+            self._as_headers(headers),
+            places.counts,
+            self._read_positions(positions, places, claims.seed),
+            _unpack(codes, places.num_values, self.writing),
+        )
+        return message, claims, places
+
+    def _drawn(self, seed: int) -> NDArray[np.uint16]:
+        """The positions [M] that a seed stands for."""
+        assert self.writing.draw is not None
+        each = [
+            self.writing.draw(grid, seed, tensor).ravel()
+            for tensor, grid in enumerate(self.chunks.grids)
+            if not grid.whole
+        ]
+        return np.concatenate([np.empty(0, dtype=np.uint16), *each])
+
+    def _start(self, claims: Claims) -> bytes:
+        writing = self.writing
+        return _START.pack(
+            MAGIC,
+            VERSION,
+            writing.numbers.code_bits,
+            writing.numbers.per_chunk,
+            list(CODERS).index(writing.indices),
+            _PACKINGS.index(writing.packing),
+            bytes(3),
+            writing.compressor.encode(),
+            writing.value_format.encode(),
+            self.fragment,
+            len(self._tensors),
+            claims.base,
+            claims.tokens,
+            claims.seed,
+        )
+
+    def _check_start(self, payload: bytes) -> Claims:
         if len(payload) < _START.size:
             raise InvalidPayload(f"{len(payload)} bytes are too few for a payload")
-        magic, version, bits, packing, zero, num_tensors = _START.unpack_from(payload)
+        magic, version, *kinds, fragment, num_tensors, base, tokens, seed = _START.unpack_from(payload)
+        claims = Claims(tokens=tokens, base=base, seed=seed)
         if magic != MAGIC:
             raise InvalidPayload(f"does not begin with {MAGIC.decode()}")
         if version != VERSION:
             raise InvalidPayload(f"format version {version}, expected {VERSION}")
-        if (bits, packing, zero) != tuple(self._start[5:8]):
-            raise InvalidPayload(
-                f"bits, packing and reserved byte {(bits, packing, zero)}, expected {(*self._start[5:8],)}"
-            )
-        if num_tensors < len(self._expected):
-            raise InvalidPayload(f"an expected tensor is missing: {num_tensors} of {len(self._expected)} are there")
-        if num_tensors > len(self._expected):
-            raise InvalidPayload(f"{num_tensors} tensors, expected {len(self._expected)}")
-        if len(payload) != self.num_bytes:
-            raise InvalidPayload(f"{len(payload)} bytes, expected {self.num_bytes}")
-        if zlib.crc32(memoryview(payload)[: -_CHECKSUM.size]) != _CHECKSUM.unpack_from(payload, self.num_bytes - 4)[0]:
+        expected = _START.unpack(self._start(claims))[2 : 2 + len(kinds)]
+        for name, found, wanted in zip(_KINDS, kinds, expected, strict=True):
+            if found != wanted:
+                raise InvalidPayload(f"{name} {found!r}, expected {wanted!r}")
+        if fragment != self.fragment:
+            raise InvalidPayload(f"fragment {fragment}, expected {self.fragment}")
+        if num_tensors < len(self._tensors):
+            raise InvalidPayload(f"an expected tensor is missing: {num_tensors} of {len(self._tensors)} are there")
+        if num_tensors > len(self._tensors):
+            raise InvalidPayload(f"{num_tensors} tensors, expected {len(self._tensors)}")
+        self._check_length(payload)
+        if self.most_tokens is not None and tokens > self.most_tokens:
+            raise InvalidPayload(f"claims {tokens} tokens, more than {self.most_tokens}")
+        return claims
+
+    def _check_length(self, payload: bytes) -> None:
+        if self.least_bytes == self.most_bytes != len(payload):
+            raise InvalidPayload(f"{len(payload)} bytes, expected {self.most_bytes}")
+        if not self.least_bytes <= len(payload) <= self.most_bytes:
+            raise InvalidPayload(f"{len(payload)} bytes, expected {self.least_bytes} to {self.most_bytes}")
+        checksum = _CHECKSUM.unpack_from(payload, len(payload) - _CHECKSUM.size)[0]
+        if zlib.crc32(memoryview(payload)[: -_CHECKSUM.size]) != checksum:
             raise InvalidPayload("checksum does not match")
 
-    def _check_headers(self, headers: NDArray[Any]) -> None:
-        _refuse(headers["kept"] == 0, "tensor {} has no values")
-        for name in ("rows", "columns"):
-            _refuse(headers[name] != self._expected[name], f"tensor {{}} has other {name} than expected")
-        _refuse(headers["kept"] != self._expected["kept"], "tensor {} keeps another number per chunk than expected")
-        _refuse(headers["offset"] != self._expected["offset"], "tensor {} has another offset than expected")
-        _refuse(~np.isfinite(headers["mean"]), "tensor {} has a mean that is not finite")
-        _refuse(~np.isfinite(headers["scale"]), "tensor {} has a scale that is not finite")
-        size = np.abs(headers["scale"])
-        _refuse(size < np.float32(MIN_SCALE), f"tensor {{}} has a scale under {MIN_SCALE:g}")
-        _refuse(size > np.float32(MAX_SCALE), f"tensor {{}} has a scale over {MAX_SCALE:g}")
-        _refuse(~np.isfinite(headers["table"]).all(axis=1), "tensor {} has a table that is not finite")
-        _refuse(
-            ~np.isfinite(levels(headers["table"], headers["mean"])).all(axis=1),
-            "tensor {} has values that are not finite",
-        )
+    def _check_tensors(self, payload: bytes) -> None:
+        tensors = np.frombuffer(payload, _TENSOR, len(self._tensors), _START.size)
+        refuse(tensors["kept"] == 0, "tensor {} has no values")
+        for name, words in _MEASURES.items():
+            refuse(tensors[name] != self._tensors[name], f"tensor {{}} {words} than expected")
 
-    def _check_positions(self, positions: NDArray[np.uint16]) -> None:
-        _refuse(positions >= self.chunks.chunk_size, "position {} lies outside its chunk")
-        follows = ~self.chunks.opens_chunk[1:]
-        _refuse(follows & (positions[1:] == positions[:-1]), "position {} is there twice in its chunk")
-        _refuse(follows & (positions[1:] < positions[:-1]), "position {} is followed by a lower one in its chunk")
+    def _as_headers(self, data: NDArray[np.uint8]) -> NDArray[np.void]:
+        header = self.writing.numbers.header
+        return data.view(header) if header.itemsize else np.zeros(self._num_groups, dtype=header)
 
-    def _read_codes(self, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if self.packing == "byte_per_value":
-            _refuse(packed >= 2**self.bits, f"code {{}} needs more than {self.bits} bits")
-            return packed
-        codes = _unpack_codes(packed, self.bits)
-        if codes[self.chunks.num_values :].any():
-            raise InvalidPayload("padding bits are not zero")
-        return codes[: self.chunks.num_values]
+    def _read_counts(self, body: NDArray[np.uint8]) -> tuple[Places, NDArray[np.uint8]]:
+        """Where the values belong, and what follows."""
+        if not self.chunks.counted:
+            return self.chunks.full, body
+        data, body = _split(body, self.chunks.num_chunks * _COUNT.itemsize)
+        counts = data.view(_COUNT).astype(np.int64)
+        refuse(counts > self.chunks.kept, "chunk {} has more values than may be sent")
+        if self.writing.code_bytes(int(counts.sum())) > len(body):
+            raise InvalidPayload(f"{counts.sum()} values are announced, more than the payload has room for")
+        return Places(self.chunks, counts), body
+
+    def _code_bytes(self, places: Places) -> int:
+        return self.writing.code_bytes(places.num_values)
+
+    def _position_bytes(self, places: Places) -> tuple[int, int]:
+        """The least and the most bytes of positions."""
+        if self._coder is None or not len(self._sizes):
+            return 0, 0
+        exact = self._coder.num_bytes(places.num_positions)
+        if exact is not None:
+            return exact, exact
+        return len(self._sizes), self._coder.most_bytes(places.num_positions, self._sizes)
+
+    def _check_position_bytes(self, places: Places, found: int) -> None:
+        least, most = self._position_bytes(places)
+        if not least <= found <= most:
+            raise InvalidPayload(f"{found} bytes of positions, expected {least} to {most}")
+
+    def _read_positions(self, data: NDArray[np.uint8], places: Places, seed: int) -> NDArray[np.uint16]:
+        if self._coder is None:
+            return self._drawn(seed)
+        positions = self._coder.decode(data, places.counts[self.chunks.positioned], self._sizes)
+        places.check(positions)
+        return positions
 
 
-def levels(table: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The decoded value of each code [T, 2^bits]."""
-    with np.errstate(over="ignore"):
-        return table + mean[:, None]
+def _split(data: NDArray[np.uint8], at: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    return data[:at], data[at:]
 
 
-def _tensor_header(bits: int) -> np.dtype[np.void]:
-    grid = [(name, "<u4") for name in ("rows", "columns", "kept")]
-    numbers = [(name, "<f4") for name in ("mean", "scale", "offset")]
-    return np.dtype([*grid, *numbers, ("table", "<f4", (2**bits,))])
-
-
-def _refuse(bad: Any, reason: str) -> None:
-    """Raise for a vector with a true entry; the place of the first one fills the gap in the reason."""
-    if bad.any():
-        raise InvalidPayload(reason.format(bad.argmax()))
+def _ceil_bytes(bits: float) -> int:
+    return math.ceil(bits / 8)
 
 
 def _with_checksum(body: bytes) -> bytes:
     return body + _CHECKSUM.pack(zlib.crc32(body))
 
 
-def _pack_positions(positions: NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """Two numbers of 12 bits to 3 bytes: [P, M] -> [P, 3 M / 2]; the first number fills the low bits."""
-    first, second = positions[:, 0::2], positions[:, 1::2]
-    packed = np.empty((*first.shape, 3), dtype=np.uint8)
-    packed[..., 0] = first & 0xFF
-    packed[..., 1] = first >> 8 | (second & 0xF) << 4
-    packed[..., 2] = second >> 4
-    return packed.reshape(len(positions), -1)
-
-
-def _unpack_positions(packed: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """[3 M / 2] -> [M]."""
-    low, middle, high = packed.reshape(-1, 3).astype(np.uint16).T
-    return np.stack([low | (middle & 0xF) << 8, middle >> 4 | high << 4], axis=1).ravel()
-
-
-def _pack_codes(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """8 / bits codes to a byte, the first in the low bits: [P, n] -> [P, ceil(n bits / 8)]."""
+def _pack(codes: NDArray[Any], writing: Writing) -> NDArray[Any]:
+    """Codes [P, n] as they are, or 8 / bits of them to a byte, the first in the low bits [P, ceil(n bits / 8)]."""
+    bits = writing.numbers.code_bits
+    if bits >= 8 or writing.packing == "byte_per_value":
+        return codes.astype(f"<u{-(-bits // 8)}", copy=False)
     per_byte = 8 // bits
     padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % per_byte))).reshape(len(codes), -1, per_byte)
     packed = np.zeros(padded.shape[:2], dtype=np.uint8)
@@ -197,8 +345,15 @@ def _pack_codes(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return packed
 
 
-def _unpack_codes(packed: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """[ceil(n bits / 8)] -> all codes, padding included."""
+def _unpack(data: NDArray[np.uint8], num_values: int, writing: Writing) -> NDArray[Any]:
+    """The reverse, for one payload: [n]."""
+    bits = writing.numbers.code_bits
+    if bits >= 8 or writing.packing == "byte_per_value":
+        whole = data.view(f"<u{-(-bits // 8)}")
+        refuse(whole >= 2**bits, f"code {{}} needs more than {bits} bits")
+        return whole
     shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    codes: NDArray[np.uint8] = packed[:, None] >> shifts & (2**bits - 1)
-    return codes.ravel()
+    codes: NDArray[np.uint8] = (data[:, None] >> shifts & (2**bits - 1)).ravel()
+    if codes[num_values:].any():
+        raise InvalidPayload("padding bits are not zero")
+    return codes[:num_values]

@@ -7,6 +7,7 @@ at a time works in a folder, see `record.lock`.
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 import time
@@ -32,6 +33,7 @@ from covsim.scenario import Scenario, ScenarioError, load
 from covsim.scenario.deployment import num_parameters
 from covsim.scenario.resolve import resolved_text, run_id
 from covsim.simulation import Simulation
+from covsim.sources import SourceError
 
 Observer = Callable[[Event], None]
 
@@ -74,7 +76,7 @@ class UnfinishedRun(ValueError):
         self.folder = folder
 
 
-REFUSALS = (CannotResume, CannotWrite, FolderInUse, UnfinishedRun)
+REFUSALS = (CannotResume, CannotWrite, FolderInUse, SourceError, UnfinishedRun)
 """Why a run is not begun; each says so in one line."""
 
 
@@ -285,23 +287,28 @@ class _Execution:
         tensors = _by_name(theta, scenario.model.shapes)
         write_whole(folder / "final.safetensors", lambda part: save_file(tensors, part))
         self._recorder.write(folder)
-        charges = simulation.charges
-        groups = scenario.deployment.groups(scenario.model.shapes.values())
+        charges, bigram_nats = simulation.charges, simulation.corpus.bigram_nats()
         write_json(folder / "provenance.json", provenance(self._identity, self._total_wall_s, device))
         result = summary(
             self._recorder,
             scenario,
             digest=self._digest,
             payload_bytes=charges.regular_deployment_bytes,
-            compression_ratio=BYTES_PER_PARAMETER * num_parameters(groups) / charges.regular_deployment_bytes,
-            compression_ratio_model=BYTES_PER_PARAMETER * len(theta) / charges.regular_model_bytes,
+            compression_ratio=_compression(num_parameters(scenario.charged_tensors), charges.regular_deployment_bytes),
+            compression_ratio_model=_compression(len(theta), charges.regular_model_bytes),
             training_wall_s=self._training_wall_s,
             total_wall_s=self._total_wall_s,
-            diagnostics={"bigram_nats": simulation.corpus.bigram_nats()},
+            tokens_are_bytes=simulation.corpus.tokens_are_bytes,
+            diagnostics={"bigram_nats": math.nan if bigram_nats is None else bigram_nats},
         )
         write_json(folder / "summary.json", result)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # there is nothing left to resume
         return _finished(folder) or {}
+
+
+def _compression(num_parameters: int, payload_bytes: float) -> float:
+    """All parameters in fp32 over what is sent of them in a round; NaN where nothing travels."""
+    return BYTES_PER_PARAMETER * num_parameters / payload_bytes if payload_bytes else math.nan
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ What was never reached or cannot be computed is NaN here and null in the file.
 | `evaluations_per_peer.<cohort>` | times a validator measured one of its peers: mean over peers and validators |
 | `rounds_to_exclusion.<cohort>` | rounds until a peer was first excluded, mean over those that were |
 | `honest_earning_zero` | share of the honest peers that were paid nothing |
+| `task.<kind>` | share of the zero-shot questions that the lead validator's final theta answers right |
 | `rules` | for every scoring rule: on how many it could have acted, how often it did, and the word for it |
 """
 
@@ -35,6 +36,7 @@ from covsim.events import (
     RuleApplied,
     RunStopped,
     Submitted,
+    TaskMeasured,
     UpdatesCompared,
     WindowOpened,
 )
@@ -62,6 +64,7 @@ def summary(
     compression_ratio_model: float,
     training_wall_s: float,
     total_wall_s: float,
+    tokens_are_bytes: bool,
     diagnostics: Mapping[str, float],
 ) -> dict[str, Any]:
     """The content of summary.json.
@@ -75,6 +78,7 @@ def summary(
         compression_ratio_model: the same for the model that is really trained.
         training_wall_s: real seconds spent in training.
         total_wall_s: real seconds of the run.
+        tokens_are_bytes: whether a loss per token is one per byte.
         diagnostics: more figures, added to those that the events hold.
     """
     return {
@@ -89,8 +93,9 @@ def summary(
         "network.bytes_down": recorder.traffic.down,
         "wall.training_s": training_wall_s,
         "wall.total_s": total_wall_s,
-        **_loss(recorder),
+        **_loss(recorder, tokens_are_bytes),
         **_reached(recorder),
+        **{f"task.{event.task}": event.accuracy for event in recorder.of(TaskMeasured)},
         **_time(recorder),
         **_participation(recorder),
         **_pay(recorder),
@@ -100,7 +105,7 @@ def summary(
     }
 
 
-def _loss(recorder: Recorder) -> dict[str, Any]:
+def _loss(recorder: Recorder, tokens_are_bytes: bool) -> dict[str, Any]:
     measured = [point.measured for point in views.lead_losses(recorder)]
     last = views.losses_of_lineages(recorder)[views.settled_rounds(recorder) - 1]
     final = _mean([event.loss for event in measured if event.round >= 0][-FINAL_ROUNDS:])
@@ -108,7 +113,7 @@ def _loss(recorder: Recorder) -> dict[str, Any]:
         "loss.initial": measured[0].loss,
         "loss.final": final,
         "loss.spread": max(last) - min(last),
-        "bits_per_byte.final": final / math.log(2),  # a token is a byte
+        "bits_per_byte.final": final / math.log(2) if tokens_are_bytes else math.nan,
         "lineages.final": views.lineages_at_the_end(recorder),
     }
 

@@ -2,7 +2,7 @@
 
 | table | a row is | it says |
 |---|---|---|
-| rounds | a settled round | loss on the lead validator's theta and over lineages, who took part, bytes |
+| rounds | a settled round | loss on the lead validator's theta and over lineages, who took part, bytes, probes |
 | peers | a peer in a settled round | steps, spans of time, place on the gather list, the lead validator's rating, pay |
 | submissions | a payload in the store | stamp, sizes, whether it counts |
 | verdicts | what a validator concluded of a peer in a round | scores, rating, weight, reasons |
@@ -26,6 +26,7 @@ from covsim.events import (
     Event,
     Gathered,
     OuterStepTaken,
+    Probed,
     RoundSettled,
     RoundSkipped,
     Scored,
@@ -66,7 +67,7 @@ def rounds(recorder: Recorder) -> pd.DataFrame:
     stepped = [step for step in recorder.of(OuterStepTaken) if step.node == recorder.lead_node]
     measured = {point.measured.round: point for point in reversed(views.lead_losses(recorder))}  # the first counts
     spread = views.losses_of_lineages(recorder)
-    columns: dict[str, Mapping[int, Any]] = {
+    columns: dict[str, dict[int, Any]] = {
         "simulated_s": {round: point.measured.time_s for round, point in measured.items()},
         "opened_s": {event.window - 1: event.time_s for event in recorder.of(WindowOpened)},
         "lineage": {step.round: step.lineage for step in stepped},
@@ -75,6 +76,8 @@ def rounds(recorder: Recorder) -> pd.DataFrame:
         "loss_highest": {round: max(losses) for round, losses in spread.items()},
         "bytes_so_far": {round: sum(point.traffic) for round, point in measured.items()},
     }
+    for event in recorder.of(Probed):
+        columns.setdefault(f"probe.{event.probe}", {})[event.round] = event.value
     counts = _counts_by_round(recorder)
     index = pd.Index(range(views.settled_rounds(recorder)), name="round")
     series = {name: pd.Series(column, index=index, dtype=_type(name)) for name, column in columns.items()}

@@ -5,6 +5,8 @@ It may import the leaves, `learning`, `protocol`, `world`, `gauntlet` and `behav
 
 * `reader`, `tree`: YAML 1.2 to a tree whose values know where they stand; merging
 * `shipped`, `loading`, `overrides`: files, `extends`, `a.b=c`
+* `plugins`: parts of a user's own
+* `hparams`, `hparams_mapping`, `hparams_keys`: a live network's settings file to a scenario
 * `schema`, `sections`, `deployment`, `sizes`: what a scenario is
 * `metrics`: what a claim can be about
 * `messages`, `errors`: `file:line:col: path: what is wrong (did you mean ...?)`

@@ -13,27 +13,62 @@ from pydantic_core import CoreSchema
 from covsim.units import Seconds
 
 _DAY_S = 86_400.0
-_WIDTH, _KEYS, _HIDDEN, _LAYERS, _VOCABULARY = 8192, 1024, 28_672, 80, 262_144
 
 Groups = tuple[tuple[int, tuple[int, ...]], ...]
 """Tensors as (count, shape), enough to size a payload that nobody ever holds."""
 
-COVENANT_72B: Groups = (
-    (2, (_VOCABULARY, _WIDTH)),
-    (2 * _LAYERS, (_WIDTH, _WIDTH)),
-    (2 * _LAYERS, (_KEYS, _WIDTH)),
-    (2 * _LAYERS, (_HIDDEN, _WIDTH)),
-    (_LAYERS, (_WIDTH, _HIDDEN)),
-    (2 * _LAYERS + 1, (_WIDTH,)),
-)
-"""72,747,327,488 parameters: Llama-3-70B's layers (query and output, key and value, gate and up, down, norms) with
-untied embeddings of 262,144 tokens. Source: Covenant-72B (arXiv 2603.08163)."""
 
+def llama(layers: int, width: int, keys: int, hidden: int, vocabulary: int) -> Groups:
+    """Llama's tensors: query and output, key and value, gate and up, down, norms; embeddings and head are not tied.
+
+    Args:
+        layers: transformer blocks.
+        width: channels of the residual stream.
+        keys: rows of the key and of the value projection, all heads together.
+        hidden: channels inside the feed-forward block.
+        vocabulary: tokens.
+    """
+    return (
+        (2, (vocabulary, width)),
+        (2 * layers, (width, width)),
+        (2 * layers, (keys, width)),
+        (2 * layers, (hidden, width)),
+        (layers, (width, hidden)),
+        (2 * layers + 1, (width,)),
+    )
+
+
+COVENANT_72B = llama(layers=80, width=8192, keys=1024, hidden=28_672, vocabulary=262_144)
+"""72,747,327,488 parameters, Llama-3-70B's layers with Gemma 3's tokens. Source: Covenant-72B (arXiv 2603.08163)."""
+
+TEMPLAR_8B = llama(layers=32, width=4096, keys=1024, hidden=14_336, vocabulary=32_000)
+"""7,241,732,096 parameters, Llama-3-8B's layers with Llama 2's tokens. Source: templar v1.0, `hparams/8B.json`."""
+
+TEMPLAR_1B = llama(layers=16, width=2048, keys=2048, hidden=8192, vocabulary=32_000)
+"""1,204,881,408 parameters. Source: templar v0.2, `hparams.json`."""
+
+
+def _listed(groups: Groups) -> list[dict[str, Any]]:
+    return [{"count": count, "shape": list(shape)} for count, shape in groups]
+
+
+# No source states what an evaluation takes (one peer's trial step and its four losses): 8 s of 72.7 B parameters are
+# assumed, and of the smaller models about as much less as they are smaller.
 PRESETS: dict[str, dict[str, Any]] = {
     "covenant-72b": {
         "inner_step": "40 s",  # 20 min of compute for 30 inner steps, as the report gives it
-        "evaluation": "8 s",  # assumed: one peer's trial step and its four losses; no source states it
-        "tensors": [{"count": count, "shape": list(shape)} for count, shape in COVENANT_72B],
+        "evaluation": "8 s",
+        "tensors": _listed(COVENANT_72B),
+    },
+    "templar-8b": {
+        "inner_step": "8.6 s",  # assumed: 30 of them fill 80 % of a window of v1.0.20, 27 blocks
+        "evaluation": "1 s",
+        "tensors": _listed(TEMPLAR_8B),
+    },
+    "templar-1b": {
+        "inner_step": "60 s",  # assumed: the one gradient of a window of v0.2.88, 8 blocks, on slow machines too
+        "evaluation": "0.2 s",
+        "tensors": _listed(TEMPLAR_1B),
     },
     "same": {"inner_step": "1 s", "evaluation": "0.5 s", "tensors": []},
 }
@@ -55,8 +90,9 @@ class Deployment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    preset: Literal["covenant-72b", "same"] = Field(
-        "same", description="`same` charges for the model itself; `covenant-72b` for 72.7 B parameters on 8 GPUs"
+    preset: Literal["covenant-72b", "templar-8b", "templar-1b", "same"] = Field(
+        "same",
+        description="`same` charges for the model itself, the others for so many parameters: 72.7, 7.2 or 1.2 billion",
     )
     inner_step: Seconds = Field(gt=0, le=_DAY_S, description="one inner step on a machine of speed 1")
     evaluation: Seconds = Field(ge=0, le=_DAY_S, description="what a validator needs to evaluate one peer")

@@ -67,19 +67,20 @@ DIAGNOSTICS = (
 )
 
 
-def metrics(cohorts: Collection[str]) -> list[str]:
-    """All metrics of a run with these cohorts."""
+def metrics(cohorts: Collection[str], tasks: Collection[str] = ()) -> list[str]:
+    """All metrics of a run with these cohorts and tasks."""
     return [
         *SINGLE,
         *(f"{family}.{level:g}" for family in ("time_to_loss", "bytes_to_loss") for level in LOSS_LEVELS),
         *(f"{family}.{cohort}" for family in PER_COHORT for cohort in cohorts),
+        *(f"task.{task}" for task in tasks),
         *(f"rules.{rule}.{count}" for rule in RULES for count in ("eligible", "fired")),
         *(f"diagnostics.{name}" for name in DIAGNOSTICS),
     ]
 
 
-def check_metric(metric: str, cohorts: Collection[str]) -> None:
-    """Do nothing if a run with these cohorts has the metric.
+def check_metric(metric: str, cohorts: Collection[str], tasks: Collection[str] = ()) -> None:
+    """Do nothing if a run with these cohorts and tasks has the metric.
 
     Raises:
         ValueError: it has not; the message suggests the nearest one.
@@ -87,6 +88,6 @@ def check_metric(metric: str, cohorts: Collection[str]) -> None:
     family, _, cohort = metric.partition(".")
     if family in PER_COHORT and cohort not in cohorts:
         raise ValueError(f"no cohort is called {excerpt(cohort)}{did_you_mean(cohort, cohorts)}")
-    known = metrics(cohorts)
+    known = metrics(cohorts, tasks)
     if metric not in known:
         raise ValueError(f"no metric is called {excerpt(metric)}{did_you_mean(metric, known)}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from covsim.behaviors import Copycat
 from covsim.gauntlet.selection import AllSelection, GauntletSelection
+from covsim.learning.inner_loop import Training
 from covsim.scenario.population import PeerSpec, population
 from covsim.scenario.schema import Scenario
 from covsim.units import format_duration, format_rate, format_size
@@ -19,21 +20,18 @@ MUCH_MEMORY_BYTES = 8e9
 
 
 def warnings(scenario: Scenario) -> list[str]:
-    """Every warning about a scenario, in the order of a round."""
+    """Every warning about a scenario, in the order of a round.
+
+    Where a user's own module decides sizes, which only a run loads, nothing is said of what depends on them.
+    """
     peers = population(scenario)
-    checks: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (
-        _empty_cohorts,
-        _inner_steps,
-        _uploads,
-        _gathers,
-        _selection,
-        _validators,
-        _evaluations,
-        _overlap_rule,
-        _warm_up,
-        _memory,
-    )
-    return [line for check in checks for line in check(scenario, peers)]
+    return [
+        line
+        for check in _CHECKS
+        if (scenario.size_is_known or check not in _OF_PAYLOADS)
+        and (scenario.model.known_before_run or check is not _memory)
+        for line in check(scenario, peers)
+    ]
 
 
 def _empty_cohorts(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
@@ -44,7 +42,7 @@ def _empty_cohorts(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[st
 
 def _inner_steps(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     """Peers whose upload, gather and H steps do not fit one window; that some are slow is the rule, not a warning."""
-    wanted = scenario.protocol.inner_steps
+    wanted = scenario.plan.inner_steps
     fitting = [_steps_that_fit(scenario, peer) for peer in peers]
     short = [steps for steps in fitting if steps < wanted]
     if len(short) > len(peers) / 2:
@@ -136,11 +134,21 @@ def _overlap_rule(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str
         yield f"{who}, but the overlap check acts from round {first} on and the run ends after {rounds}"
 
 
+def _inner_optimizer(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    if scenario.plan.sends == "gradient" and scenario.training.inner != Training().inner:
+        kind = scenario.protocol.kind
+        yield f"training.inner is not used: {kind} sends gradients, and its outer optimizer is the only one"
+
+
 def _warm_up(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
-    warm_up = getattr(scenario.training.inner, "warmup_steps", 0)
-    steps = scenario.planned_rounds * scenario.protocol.inner_steps
+    plan, rounds = scenario.plan, scenario.planned_rounds
+    if plan.sends == "gradient":
+        stepped, schedule, steps = "outer", plan.outer.schedule, rounds
+    else:
+        stepped, schedule, steps = "inner", scenario.training.inner.schedule, rounds * plan.inner_steps
+    warm_up = getattr(schedule, "warmup_steps", 0)
     if warm_up >= steps:
-        yield f"the learning rate never reaches its peak: {warm_up} warm-up steps, but the run has {steps}"
+        yield f"the {stepped} learning rate never reaches its peak: {warm_up} warm-up steps, but the run has {steps}"
 
 
 def _memory(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
@@ -184,3 +192,19 @@ def _size(num_bytes: float) -> str:
 
 def _rate(bits_per_s: float) -> str:
     return format_rate(float(f"{bits_per_s:.3g}"))
+
+
+_CHECKS: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (
+    _empty_cohorts,
+    _inner_steps,
+    _uploads,
+    _gathers,
+    _selection,
+    _validators,
+    _evaluations,
+    _overlap_rule,
+    _inner_optimizer,
+    _warm_up,
+    _memory,
+)
+_OF_PAYLOADS = (_inner_steps, _uploads, _gathers, _validators)

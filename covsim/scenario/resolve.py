@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 import covsim
 from covsim.scenario.schema import Scenario
+from covsim.sources import BY_CONTENT
 
 ID_LENGTH = 12  # hex digits of a run id
 _SOURCES = ("*.py", "data/*")
@@ -28,8 +29,11 @@ def resolved_text(scenario: Scenario) -> str:
 
 
 def run_id(scenario: Scenario) -> str:
-    """Hex digits that differ when the scenario, the code, the bundled data or torch's version does."""
-    settings = json.dumps(scenario.model_dump(mode="json"), sort_keys=True)
+    """Hex digits that differ when the scenario, the code, the bundled data or torch's version does.
+
+    Of the files that a scenario brings, the content counts and not the place. Raises SourceError if one is gone.
+    """
+    settings = json.dumps(scenario.model_dump(mode="json", context=BY_CONTENT), sort_keys=True)
     parts = (settings, code_version(), metadata.version("torch"))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:ID_LENGTH]
 

@@ -8,29 +8,35 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from covsim.choice import OneOf
 from covsim.gauntlet.selection import FixedSelection, GauntletSelection, Selection, selections
 from covsim.gauntlet.settings import GauntletSettings
+from covsim.learning import module_model  # noqa: F401  # registers its model
 from covsim.learning.corpus import Corpus, Data
 from covsim.learning.inner_loop import Training
 from covsim.learning.model import Gpt, Model, models
+from covsim.learning.tasks import Task
+from covsim.learning.tasks import tasks as task_kinds
+from covsim.protocol import Plan, Protocol, SparseLoCo, protocols
 from covsim.protocol.aggregators import Aggregator, Mean, aggregators
-from covsim.protocol.base import Protocol, protocols
-from covsim.protocol.sparseloco import SparseLoCo
 from covsim.randomness import Streams
-from covsim.scenario.deployment import Deployment
+from covsim.scenario.deployment import Deployment, Groups
 from covsim.scenario.messages import CONTRADICTION
 from covsim.scenario.metrics import check_metric
 from covsim.scenario.sections import Cohort, Compute, Expect, Record, Section, Stop, ValidatorNode, leader
 from covsim.scenario.sizes import cohort_sizes
+from covsim.sources import SourcePath, must_be_code
 from covsim.world.clock import Timeline
 from covsim.world.network import NetworkSettings
 from covsim.world.store import StoreSettings
 
 LONGEST_NAME = 64
+
+CodePath = Annotated[SourcePath, AfterValidator(must_be_code)]
+"""A function of a user's file, such as `my_probe.py:spread`."""
 
 Name = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}$")]
 """Names become folders, keys of the summary and parts of overrides: a-z, 0-9, _ and -, at most 64."""
@@ -51,7 +57,7 @@ class Scenario(Section):
     data: Data = Field(Data(), description="the text, and how it is dealt over uids")
     training: Training = Field(Training(), description="the inner loop")
     deployment: Deployment = Field(Deployment.model_validate("same"), description="what the clock charges for")
-    protocol: Annotated[Protocol, OneOf(protocols, default="sparseloco")] = Field(
+    protocol: Annotated[Protocol, OneOf(protocols, default="sparseloco", bare="kind")] = Field(
         SparseLoCo(), description="what is sent, and how it is applied"
     )
     aggregate: Annotated[Aggregator, OneOf(aggregators, default="mean")] = Field(
@@ -67,6 +73,15 @@ class Scenario(Section):
         GauntletSelection(), description="whose payloads are gathered"
     )
     gauntlet: GauntletSettings = Field(GauntletSettings(), description="the scoring rules")
+    tasks: list[Annotated[Task, OneOf(task_kinds, bare="kind")]] = Field(
+        [], max_length=100, description="zero-shot questions that the lead validator's final theta is asked"
+    )
+    probes: dict[Name, CodePath] = Field(
+        {}, max_length=100, description="functions of yours over a round's decoded updates; each adds a column"
+    )
+    plugins: list[SourcePath] = Field(
+        [], max_length=100, description="Python files of yours that register parts; run loads them, check does not"
+    )
     expect: Expect | None = Field(None, description="makes the scenario a test")
     record: Record = Field(Record(), description="what is kept")
     compute: Compute = Field(Compute(), description="where the tensors live")
@@ -89,8 +104,12 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _tensors_fit_protocol(self) -> Self:
+        if not self.model.known_before_run:
+            return self
         try:
-            self.protocol.regular_bytes(self.model.shapes.values())
+            plan = self.plan
+            plan.payload_bytes((1, shape) for shape in self.model.shapes.values())
+            plan.fragments.shapes(tuple(self.model.shapes.items()))
             _ = self.payload_bytes
         except ValueError as error:
             raise _contradiction(str(error), "deployment") from None
@@ -98,19 +117,33 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _text_is_long_enough(self) -> Self:
-        """Any text holds sequences of a moderate context; for a longer one, cut it and see."""
-        if self.model.context > MODERATE_CONTEXT:
+        """The bundled text holds sequences of a moderate context; for a longer one, or another text, cut it and see."""
+        own = self.data.path is not None
+        if own or self.model.context > MODERATE_CONTEXT:
             try:
-                Corpus(self.data, self.model.context, Streams(self.seed))
+                corpus = Corpus(self.data, self.model.context, Streams(self.seed))
+                if self.model.known_before_run:
+                    self.model.check_tokens(corpus.largest_token)
             except ValueError as error:
-                raise _contradiction(str(error), "model", "context") from None
+                path = ("data", "path") if own else ("model", "context")
+                raise _contradiction(str(error), *path) from None
+        return self
+
+    @model_validator(mode="after")
+    def _one_machine_is_one_peer(self) -> Self:
+        if self.plan.stays_home and self.peers > 1:
+            batch = self.training.batch * self.peers
+            message = (
+                f"{self.protocol.kind} is one machine: write peers: 1, and training.batch: {batch} for the same tokens"
+            )
+            raise _contradiction(message, "peers")
         return self
 
     @model_validator(mode="after")
     def _claims_name_metrics(self) -> Self:
         for position, claim in enumerate(self.expect.claims if self.expect else ()):
             try:
-                check_metric(claim.metric, self.cohorts)
+                check_metric(claim.metric, self.cohorts, [task.kind for task in self.tasks])
             except ValueError as error:
                 raise _contradiction(str(error), "expect", "claims", position, "metric") from None
         return self
@@ -118,14 +151,24 @@ class Scenario(Section):
     @property
     def planned_rounds(self) -> int:
         """Rounds until the first end that does not depend on learning, if every peer does all its steps."""
-        tokens = self.peers * self.protocol.inner_steps * self.training.batch * self.model.context
+        tokens = self.peers * self.plan.inner_steps * self.tokens_per_step
         ends: list[tuple[float | None, float]] = [
             (self.stop.rounds, 1),
             (self.stop.tokens, tokens),
             (self.stop.simulated, self.window_s),
-            (self.stop.bytes, self.peers * self.payload_bytes),
+            (self.stop.bytes, self.peers * self.payload_bytes if self.stop.bytes is not None else 0),
         ]
-        return min(math.ceil(end / per_round) for end, per_round in ends if end is not None)
+        return min(math.ceil(end / per_round) for end, per_round in ends if end is not None and per_round > 0)
+
+    @property
+    def plan(self) -> Plan:
+        """What the protocol asks of everybody."""
+        return self.protocol.plan()
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one inner step of one peer."""
+        return self.training.batch * self.model.context
 
     @property
     def lead_validator(self) -> str:
@@ -138,9 +181,20 @@ class Scenario(Section):
         return self.timeline.blocks_per_window * self.timeline.block
 
     @property
-    def payload_bytes(self) -> int:
+    def payload_bytes(self) -> float:
         """Bytes of the deployment's regular payload."""
-        return self.protocol.payload_bytes(self.deployment.groups(self.model.shapes.values()))
+        return self.plan.payload_bytes(self.charged_tensors)
+
+    @property
+    def charged_tensors(self) -> Groups:
+        """The tensors that the clock charges for, as (count, shape)."""
+        named = self.deployment.tensors  # a module's own shapes are not asked for where they do not matter
+        return self.deployment.groups(() if named else self.model.shapes.values())
+
+    @property
+    def size_is_known(self) -> bool:
+        """False while a payload's size depends on a user's module, which only a run loads."""
+        return self.model.known_before_run or bool(self.deployment.tensors)
 
 
 def _contradiction(message: str, *path: Any) -> PydanticCustomError:

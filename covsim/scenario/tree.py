@@ -9,11 +9,21 @@ from typing import Any
 from covsim.scenario.errors import Place
 
 Path = tuple[str | int, ...]
-SHORTHANDS = {"behavior": "kind", "selection": "kind", "shards": "kind", "deployment": "preset"}
+SHORTHANDS = {
+    "behavior": "kind",
+    "selection": "kind",
+    "shards": "kind",
+    "protocol": "kind",
+    "compressor": "kind",
+    "values": "kind",
+    "fragments": "kind",
+    "schedule": "kind",
+    "deployment": "preset",
+}
 """Keys whose value may be a bare name, with the key that the name stands for: `behavior: lazy` is `{kind: lazy}`."""
 
-ALTERNATIVES = {"count": "share", "share": "count"}
-"""Keys that exclude each other: a cohort whose count was inherited may be given a share instead."""
+ALTERNATIVES = {"count": "share", "share": "count", "corpus": "path", "path": "corpus"}
+"""Keys that exclude each other: a cohort whose count was inherited may be given a share instead, a corpus a path."""
 
 
 @dataclass(slots=True)

@@ -20,10 +20,11 @@ from torch import Tensor
 from covsim.learning.inner_loop import AdamW, OptimizerState, run_inner_steps
 from covsim.learning.model import VOCABULARY, Gpt
 from covsim.learning.workers import side_by_side
+from covsim.schedules import Constant
 
 P, S, B = 24, 3, 4
 PLAIN_PEERS = 6  # enough for a rate: the plain loop takes peers one by one
-ADAMW = AdamW(lr=1e-3, warmup_steps=0, final_lr_share=1.0)
+ADAMW = AdamW(lr=1e-3, schedule=Constant())
 
 
 @pytest.fixture(autouse=True)

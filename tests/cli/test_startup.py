@@ -33,7 +33,15 @@ def test_help_takes_less_than_a_third_of_a_second() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["check", "--help"], ["show", "--help"], ["list", "--help"], ["schema", "--help"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["check", "--help"],
+        ["show", "--help"],
+        ["list", "--help"],
+        ["schema", "--help"],
+        ["import-hparams", "--help"],
+    ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (

@@ -16,10 +16,18 @@ from hypothesis import strategies as st
 from covsim.gauntlet.checks import Overlap, find_overlaps, overlap_matrix, settle, submission_status
 from covsim.gauntlet.evidence import Evidence
 from covsim.protocol.base import Codec, Decoded
-from covsim.protocol.sparseloco import SparseLoCo
+from covsim.protocol.codec import TensorCodec
+from covsim.protocol.compressors import Threshold, TopK
+from covsim.protocol.values import BinMean
 
 SHAPES = [(64, 128), (64,), (32, 64), (16,), (128, 64)]
-CODEC = SparseLoCo(k=32).codec(SHAPES)
+
+
+def codec_of(k: int, shapes: Sequence[tuple[int, ...]]) -> TensorCodec:
+    return TensorCodec(shapes, TopK(k=k), BinMean(), "bits12", "packed")
+
+
+CODEC = codec_of(32, SHAPES)
 
 
 def payloads(rows: torch.Tensor, codec: Codec = CODEC) -> list[Decoded]:
@@ -111,7 +119,7 @@ def test_copies_agree_wholly_and_strangers_by_chance() -> None:
 
 
 def test_payloads_without_indices_cannot_be_compared() -> None:
-    codec = SparseLoCo(k=64).codec([(8, 8), (16,)])
+    codec = codec_of(64, [(8, 8), (16,)])
     decoded = payloads(noise(2, num_parameters=80), codec)
     assert torch.isnan(overlap_matrix(decoded)).all()
     assert find_overlaps([0, 1], [0.0, 1.0], decoded) == {}
@@ -151,3 +159,12 @@ def test_listing_order_changes_nothing(order: list[int], stamps: list[int]) -> N
     listed = find_overlaps(range(6), [float(stamp) for stamp in stamps], decoded)
     again = find_overlaps(order, [float(stamps[uid]) for uid in order], [decoded[uid] for uid in order])
     assert listed == again
+
+
+def test_overlap_of_payloads_of_unequal_length_is_a_share_of_ones_own() -> None:
+    """A threshold sends 4 of one row and 2 of another, both of which the first one sends too."""
+    codec = TensorCodec([(64, 64)], Threshold(factor=3.0), BinMean(), "bits12", "packed")
+    rows = torch.zeros(2, 64 * 64)
+    rows[0, [5, 80, 1000, 4000]] = 1.0
+    rows[1, [80, 4000]] = 1.0
+    assert overlap_matrix(payloads(rows, codec)).tolist() == [[1.0, 0.5], [1.0, 1.0]]

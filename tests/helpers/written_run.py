@@ -29,6 +29,7 @@ def write_run(folder: Path, events: list[Event]) -> Path:
         compression_ratio_model=120.0,
         training_wall_s=100.0,
         total_wall_s=120.0,
+        tokens_are_bytes=True,
         diagnostics={"bigram_nats": 2.36},
     )
     write_json(folder / "summary.json", result)

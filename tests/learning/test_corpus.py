@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import mmap
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from covsim.learning import corpus as module
 from covsim.learning.corpus import Batches, Corpus, Data
@@ -26,8 +30,8 @@ def skewed(shards: object, seed: int = 1, **settings: object) -> Corpus:
 
 def document_of(corpus: Corpus, positions: np.ndarray) -> np.ndarray:
     """The index of the document in which each sequence starts."""
-    _, documents = module._documents("state_of_the_union")
-    ends = np.cumsum([len(document.text) for document in documents])
+    _, documents = module._text(corpus._data, corpus._context)
+    ends = np.cumsum([document.num_tokens for document in documents])
     return np.searchsorted(ends, positions, side="right")
 
 
@@ -133,7 +137,7 @@ def test_an_era_is_a_span_of_years() -> None:
 
 def test_a_party_speaks_for_itself() -> None:
     corpus = skewed("by_party")
-    _, documents = module._documents("state_of_the_union")
+    _, documents = module._bundled("state_of_the_union")
     seen = []
     for uid in range(60):
         parties = {documents[index].party for index in document_of(corpus, corpus.pool(uid, 0, 50))}
@@ -180,7 +184,7 @@ def test_the_fingerprint_is_that_of_the_text(iid: Corpus, monkeypatch: pytest.Mo
     assert iid.fingerprint == "0eaf4db46e941fe5c8523b420ea620542b10cd589fa63be66087f70e0008f40c"
     monkeypatch.setitem(module._SHA256, "state_of_the_union", "0" * 64)
     with pytest.raises(ValueError, match="is damaged"):
-        module._documents.__wrapped__("state_of_the_union")
+        module._bundled.__wrapped__("state_of_the_union")
 
 
 def test_a_context_longer_than_the_text_is_the_users_mistake() -> None:
@@ -188,7 +192,97 @@ def test_a_context_longer_than_the_text_is_the_users_mistake() -> None:
         Corpus(Data.model_validate({"shards": "by_party", "held_out": 0.001}), 8192, Streams(1))
 
 
-def test_bigrams_reach_the_published_entropy() -> None:
+def test_bigrams_reach_the_published_entropy(iid: Corpus) -> None:
     """3.41 bits given the previous byte, as measured on this text independently."""
-    corpus = Corpus(Data(), 64, Streams(0))
-    assert corpus.bigram_nats() / math.log(2) == pytest.approx(3.41, abs=0.005)
+    nats = iid.bigram_nats()
+    assert nats is not None
+    assert nats / math.log(2) == pytest.approx(3.41, abs=0.005)
+
+
+def test_bigrams_are_counted_part_by_part(iid: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = iid.bigram_nats()
+    monkeypatch.setattr(module, "_COUNTED_TOGETHER", 1_000_003)
+    assert iid.bigram_nats() == whole
+
+
+def test_what_the_bundled_text_is_made_of(iid: Corpus) -> None:
+    assert iid.tokens_are_bytes
+    assert iid.largest_token == 226  # the first byte of a dash
+    assert iid._text.size == 10_761_158
+    assert iid.held_out(5).shape == (5, T + 1)
+    assert torch.equal(iid.held_out(64), iid.held_out())
+    assert iid.held_out(10**9).shape[0] == len(iid._held_out)
+
+
+def test_what_is_drawn_from_the_bundled_text_never_changes(iid: Corpus) -> None:
+    """Published runs were made of it."""
+    drawn = (iid.held_out().numpy(), iid.pool(3, 5, 640))
+    hashes = [hashlib.sha256(values.tobytes()).hexdigest()[:16] for values in drawn]
+    assert hashes == ["98dba3d3ec8b4d05", "eadea0de6298a533"]
+
+
+def own(tmp_path: Path, tokens: np.ndarray, context: int = 16, **settings: object) -> Corpus:
+    """The corpus of a user's own file of 16-bit tokens."""
+    tokens.astype("<u2").tofile(tmp_path / "own.bin")
+    return Corpus(Data.model_validate({"path": str(tmp_path / "own.bin"), **settings}), context, Streams(1))
+
+
+def test_a_file_is_held_out_all_over(tmp_path: Path) -> None:
+    corpus = own(tmp_path, np.arange(60_000))
+    assert not corpus.tokens_are_bytes
+    assert corpus.largest_token == 59_999
+    starts = np.sort(np.concatenate([corpus._training, corpus._held_out]))
+    assert np.diff(starts).min() >= 16
+    assert starts[-1] + 16 < 60_000
+    assert len(corpus._held_out) == pytest.approx(0.05 * len(starts), rel=0.05)
+    places = np.unique(document_of(corpus, corpus._held_out))
+    assert places.tolist() == list(range(64))
+    sequence = corpus.held_out()[0].tolist()
+    assert sequence == list(range(sequence[0], sequence[0] + 17))
+    assert corpus.batches(Batches("assigned", 0, 0), 3, 2).dtype == torch.int64
+
+
+def test_every_piece_of_a_short_file_has_something_to_hold_out(tmp_path: Path) -> None:
+    for num_sequences in (11, 19, 20, 41, 100, 333):
+        corpus = own(tmp_path, np.zeros(num_sequences * 16 + 1))
+        pieces = max(1, int(num_sequences * 0.05))
+        assert len(np.unique(document_of(corpus, corpus._held_out))) == pieces
+    with pytest.raises(ValueError, match="context 16 is too long for the text"):
+        own(tmp_path, np.zeros(9 * 16 + 1))
+
+
+def test_a_file_is_not_copied_into_memory(tmp_path: Path) -> None:
+    corpus = own(tmp_path, np.arange(5000))
+    assert corpus._text.dtype == np.uint16
+    base = corpus._text
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(base, mmap.mmap)
+
+
+def test_shards_that_need_labels_refuse_a_file(tmp_path: Path) -> None:
+    for shards in ("by_era", "by_party"):
+        with pytest.raises(ValidationError, match="these shards need the year and the party of each document"):
+            Data.model_validate({"path": "my.txt", "shards": shards})
+    corpus = own(tmp_path, np.arange(60_000), shards={"kind": "dirichlet", "alpha": 0.001, "eras": 4})
+    assert np.ptp(corpus.pool(3, 0, 50)) < 15_000  # all but surely one quarter of the file
+
+
+def test_a_text_is_bundled_or_a_file() -> None:
+    assert (Data().corpus, Data().path) == ("state_of_the_union", None)
+    assert (Data(path="my.txt").corpus, Data(path="my.txt").path) == (None, str(Path("my.txt").absolute()))
+    with pytest.raises(ValidationError, match="give a corpus or a path, not both"):
+        Data(corpus="state_of_the_union", path="my.txt")
+
+
+def test_bigrams_of_any_vocabulary(tmp_path: Path) -> None:
+    """After one token, one of two follows with equal chance: ln 2 nats."""
+    steps = np.random.default_rng(1).integers(1, 3, 60_000)
+    assert own(tmp_path, np.cumsum(steps) % 300).bigram_nats() == pytest.approx(math.log(2), rel=0.01)
+    assert own(tmp_path, np.arange(60_000) % 4097).bigram_nats() is None
+    assert own(tmp_path, np.arange(60_000) % 4096).bigram_nats() == pytest.approx(0, abs=1e-3)
+
+
+def test_the_fingerprint_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
+    corpus = own(tmp_path, np.arange(5000))
+    assert corpus.fingerprint == hashlib.sha256((tmp_path / "own.bin").read_bytes()).hexdigest()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,9 +12,35 @@ from plain_gpt import PlainGpt
 from pydantic import ValidationError
 from torch import Tensor
 
+import covsim.learning.module_model  # noqa: F401  (it registers a model)
 from covsim.learning.model import Gpt, Model, models
 
 GPTS = [Gpt(), Gpt(width=64), Gpt(layers=3, width=24, heads=3, context=20)]
+
+BIGRAMS = """
+import torch
+
+class Bigrams(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = torch.nn.Embedding(256, 256)
+
+    def forward(self, tokens):
+        return self.table(tokens)
+"""
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Callable[[str], Model]:
+    """A model of each kind; `example("gpt")`."""
+
+    def make(kind: str) -> Model:
+        if kind != "module":
+            return models[kind]()
+        (tmp_path / "bigrams.py").write_text(BIGRAMS)
+        return models[kind](path=str(tmp_path / "bigrams.py:Bigrams"), context=16)
+
+    return make
 
 
 def peers(model: Model, P: int, B: int = 4) -> tuple[Tensor, Tensor]:
@@ -95,9 +123,26 @@ def test_heads_must_divide_the_width() -> None:
         Gpt(heads=3)
 
 
+def test_a_vocabulary_of_ones_own() -> None:
+    model = Gpt(layers=1, width=8, context=8, vocabulary=1000)
+    assert model.num_parameters == Gpt(layers=1, width=8, context=8).num_parameters + 2 * 744 * 8
+    theta = model.initial(torch.Generator().manual_seed(1))[None]
+    tokens = torch.randint(0, 1000, (1, 64, 9), generator=torch.Generator().manual_seed(2))
+    assert model.losses(theta, tokens).item() == pytest.approx(math.log(1000), abs=0.05)
+    gradient = model.gradients(theta, tokens, torch.empty_like(theta))
+    seen = gradient.view(-1)[:8000].view(1000, 8).any(dim=1).nonzero().flatten()
+    assert torch.equal(seen, tokens[..., :-1].unique())
+
+
+def test_tokens_beyond_the_vocabulary_are_named() -> None:
+    Gpt(vocabulary=1000).check_tokens(999)
+    with pytest.raises(ValueError, match=r"^the text has tokens up to 50256, the model knows 256; .* 50257 or more$"):
+        Gpt().check_tokens(50256)
+
+
 @pytest.mark.parametrize("kind", list(models))
-def test_every_models_gradient_is_the_slope_of_its_loss(kind: str) -> None:
-    model = models[kind]()
+def test_every_models_gradient_is_the_slope_of_its_loss(kind: str, example: Callable[[str], Model]) -> None:
+    model = example(kind)
     theta, tokens = peers(model, 2)
     gradients = model.gradients(theta, tokens, torch.empty_like(theta))
     direction = gradients / gradients.norm(dim=1, keepdim=True)
@@ -107,10 +152,11 @@ def test_every_models_gradient_is_the_slope_of_its_loss(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", list(models))
-def test_no_peer_and_no_sequence_notices_its_company(kind: str) -> None:
-    model = models[kind]()
+def test_no_peer_and_no_sequence_notices_its_company(kind: str, example: Callable[[str], Model]) -> None:
+    model = example(kind)
     theta, tokens = peers(model, 7)
     losses = model.sequence_losses(theta, tokens)
+    assert losses.shape == (7, 4)
     gradients = model.gradients(theta, tokens, torch.empty_like(theta))
     for rows in (slice(0, 1), slice(3, 5), slice(1, 7)):
         part = theta[rows]

@@ -19,6 +19,8 @@ class NaiveTensor:
 
     rows: int
     columns: int
+    height: int
+    width: int
     kept: int
     whole: bool
     places: list[int]  # in the flat tensor
@@ -58,20 +60,21 @@ def compress_tensor(flat: Floats, shape: Sequence[int], k: int) -> NaiveTensor:
                 values.append(flat[chunk[position]])
     mean, scale, table, codes = quantize(values)
     return NaiveTensor(
-        rows, columns, kept, kept == height * width, places, positions, values, mean, scale, table, codes
+        rows, columns, height, width, kept, kept == height * width, places, positions, values, mean, scale, table, codes
     )
 
 
-def quantize(values: Sequence[np.float32]) -> tuple[np.float32, np.float32, list[np.float32], list[int]]:
-    """Mean, scale, table and codes of one group, 2 bits."""
+def quantize(values: Sequence[np.float32], bits: int = 2) -> tuple[np.float32, np.float32, list[np.float32], list[int]]:
+    """Mean, scale, table and codes of one group."""
     mean = np.float32(math.fsum(map(float, values)) / len(values))
     centered = [value - mean for value in values]
     spread = math.sqrt(math.fsum(float(c) ** 2 for c in centered) / (len(values) - 1)) if len(values) > 1 else 0.0
-    scale = np.float32(6 * spread / 4)
+    scale = np.float32(6 * spread / 2**bits)
     scale = np.float32(1) if scale == 0 else min(max(scale, np.float32(1e-12)), np.float32(1e4))
-    codes = [int(min(max(np.rint(c / scale + np.float32(2)), 0), 3)) for c in centered]
+    half = np.float32(2 ** (bits - 1))
+    codes = [int(min(max(np.rint(c / scale + half), 0), 2**bits - 1)) for c in centered]
     table = []
-    for code in range(4):
+    for code in range(2**bits):
         inside = [float(c) for c, its_code in zip(centered, codes, strict=True) if its_code == code]
         table.append(np.float32(math.fsum(inside) / len(inside)) if inside else np.float32(0))
     return mean, scale, table, codes
@@ -101,15 +104,36 @@ def dense(tensors: Sequence[NaiveTensor], shapes: Sequence[Sequence[int]]) -> Fl
 
 def write(tensors: Sequence[NaiveTensor], packed: bool = True) -> bytes:
     """The payload, bit by bit: numbers of 12 and of 2 bits are digits of one long little-endian number."""
-    out = b"CVSP" + bytes([1, 2, 0 if packed else 1, 0]) + len(tensors).to_bytes(4, "little")
+    out = b"CVSP" + bytes([2, 2, 0, 0, 0 if packed else 1, 0, 0, 0])
+    out += b"topk".ljust(16, b"\0") + b"bin_mean".ljust(16, b"\0")
+    out += b"".join(number.to_bytes(4, "little") for number in (0, len(tensors), 0)) + bytes(16)
     for tensor in tensors:
-        out += b"".join(number.to_bytes(4, "little") for number in (tensor.rows, tensor.columns, tensor.kept))
-        numbers = [tensor.mean, tensor.scale, np.float32(2), *tensor.table]
-        out += np.array(numbers, dtype="<f4").tobytes()
+        measures = (tensor.rows, tensor.columns, tensor.height, tensor.width, tensor.kept)
+        out += b"".join(number.to_bytes(4, "little") for number in measures)
+    for tensor in tensors:
+        out += np.array([tensor.mean, tensor.scale, np.float32(2), *tensor.table], dtype="<f4").tobytes()
     positions = [position for tensor in tensors if not tensor.whole for position in tensor.positions]
     codes = [code for tensor in tensors for code in tensor.codes]
     out += _digits(positions, 12) + (_digits(codes, 2) if packed else bytes(codes))
     return out + zlib.crc32(out).to_bytes(4, "little")
+
+
+def entropy_coded(chunks: Sequence[Sequence[int]]) -> bytes:
+    """Positions of chunks, by entropy coding: parameters, low bits, unary parts."""
+    parameters, low, unary = b"", "", ""
+    for positions in chunks:
+        gaps = [place - before - 1 for before, place in zip([-1, *positions], positions, strict=False)]
+        costs = {b: sum(b + 1 + (gap >> b) for gap in gaps) for b in range(16)}
+        best = min(costs, key=lambda b: (costs[b], b))
+        parameters += bytes([best])
+        low += "".join(f"{gap % 2**best:0{best}b}"[::-1] if best else "" for gap in gaps)
+        unary += "".join("0" * (gap >> best) + "1" for gap in gaps)
+    return parameters + b"".join(_bytes_of_bits(stream) for stream in (low, unary))
+
+
+def _bytes_of_bits(bits: str) -> bytes:
+    """Eight bits to a byte, the first the lowest."""
+    return int("0" + bits[::-1], 2).to_bytes(-(-len(bits) // 8), "little")
 
 
 def _digits(numbers: Sequence[int], bits: int) -> bytes:

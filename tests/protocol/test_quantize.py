@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from covsim.protocol.quantize import quantize
-from covsim.protocol.wire import MAX_SCALE, MIN_SCALE
+from covsim.protocol.quantize import MAX_SCALE, MIN_SCALE, group_sum, quantize
+from covsim.protocol.values import Fp4, Sign, Uniform
 
 
 def test_hand_computed_group() -> None:
@@ -87,11 +87,12 @@ def test_error_of_the_largest_64_of_4096(name: str, expected: float, tolerance: 
     assert _relative_error(draw) == pytest.approx(expected, abs=tolerance)
 
 
-def test_groups_do_not_see_each_other() -> None:
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_groups_do_not_see_each_other(bits: int) -> None:
     values = torch.randn(5, 7, 64, generator=torch.Generator().manual_seed(5))
-    together = quantize(values, bits=2)
+    together = quantize(values, bits)
     for row in range(5):
-        mean, scale, table, codes = naive.quantize(list(values[row].flatten().numpy()))
+        mean, scale, table, codes = naive.quantize(list(values[row].flatten().numpy()), bits)
         assert together.mean[row].item() == mean
         assert together.scale[row].item() == scale
         assert together.table[row].tolist() == table
@@ -114,3 +115,57 @@ def test_sums_do_not_depend_on_who_shares_the_batch_or_on_threads(threads: int) 
     for row in range(3):
         assert torch.equal(together.mean[row], alone.mean[0])
         assert torch.equal(together.table[row], alone.table[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 40_000, 1), (1, 1, 65_536), (1, 3, 20_000)])
+def test_long_groups_do_not_depend_on_threads_or_company(shape: tuple[int, ...], threads: None) -> None:
+    """More values than torch sums on one thread, as chunks of one element or as one long row."""
+    draw = torch.Generator().manual_seed(7)
+    values = torch.randn(shape, generator=draw, dtype=torch.float64).mul(15).exp()
+    values *= torch.randn(shape, generator=draw).sign()
+    sums = set()
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        sums |= {group_sum(values).item(), *group_sum(values.repeat(3, 1, 1)).tolist()}
+    assert len(sums) == 1
+    assert sums.pop() == pytest.approx(math.fsum(values.flatten().tolist()), rel=1e-9)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_unused_values_take_no_part(bits: int) -> None:
+    values = torch.randn(4, 3, 10, generator=torch.Generator().manual_seed(8))
+    used = torch.rand(values.shape, generator=torch.Generator().manual_seed(9)) < 0.4
+    used[3] = False
+    padded = quantize(torch.where(used, values, 0.0), bits, used)
+    for group in range(3):
+        mean, scale, table, codes = naive.quantize(list(values[group][used[group]].numpy()), bits)
+        assert padded.mean[group].item() == mean
+        assert padded.scale[group].item() == scale
+        assert padded.table[group].tolist() == table
+        assert padded.code[group][used[group]].tolist() == codes
+    assert (padded.mean[3], padded.scale[3], padded.table[3].count_nonzero()) == (0, 1, 0)
+
+
+def test_uniform_bins_decode_to_their_centers() -> None:
+    """v = -3 -1 1 3 has bins of 3.873 around 0: codes 1 2 2 3 stand for -3.873, 0, 0, 3.873."""
+    encoded = Uniform(bits=2).encode(torch.tensor([[[-3.0, -1.0], [1.0, 3.0]]]))
+    width = 1.5 * math.sqrt(20 / 3)
+    assert encoded.code.flatten().tolist() == [1, 2, 2, 3]
+    assert encoded.decoded.flatten().tolist() == pytest.approx([-width, 0, 0, width])
+
+
+def test_signs_have_the_mean_size_of_their_group() -> None:
+    encoded = Sign().encode(torch.tensor([[[-3.0, 1.0]], [[0.0, -0.0]], [[5.0, -7.0]]]))
+    assert encoded.decoded.tolist() == [[[-2.0, 2.0]], [[0.0, 0.0]], [[6.0, -6.0]]]
+    assert encoded.code.tolist() == [[[1, 0]], [[0, 0]], [[0, 1]]]
+
+
+def test_fp4_takes_the_nearest_power_of_two() -> None:
+    """E3M0 times the largest: 0 and 2^-6 ... 1, so edges at 3/4 of each power, and at 2^-7 above 0."""
+    values = torch.tensor([8.0, -8.0, 6.0, 5.99, -4.5, 8 / 64, 8 * 0.75 / 64, 8 / 128, 8 / 129, -8 / 129, 0.0])
+    decoded = Fp4().encode(values[None, None]).decoded.flatten()
+    assert decoded.tolist() == [8, -8, 8, 4, -4, 8 / 64, 8 / 64, 8 / 64, 0, 0, 0]
+    levels = 8 * torch.tensor([0, *(2.0 ** -torch.arange(7))])
+    spread = torch.linspace(0, 8, 5001)
+    nearest = (spread[:, None] - levels).abs().min(dim=1).values
+    assert torch.allclose((Fp4().encode(spread[None, None]).decoded.flatten() - spread).abs(), nearest)

@@ -30,6 +30,7 @@ def test_real_run_keeps_the_rules_and_fills_its_folder(
         compression_ratio_model=100.0,
         training_wall_s=1.0,
         total_wall_s=2.0,
+        tokens_are_bytes=True,
         diagnostics={},
     )
     write_json(tmp_path / "summary.json", result)

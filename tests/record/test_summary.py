@@ -46,6 +46,7 @@ def summed(events: list[Event], stakes: dict[str, float], **diagnostics: float) 
         compression_ratio_model=120.0,
         training_wall_s=3.0,
         total_wall_s=4.0,
+        tokens_are_bytes=True,
         diagnostics=diagnostics,
     )
 

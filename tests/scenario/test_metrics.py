@@ -32,6 +32,7 @@ def test_they_are_the_numbers_of_a_real_summary(
         compression_ratio_model=1.0,
         training_wall_s=1.0,
         total_wall_s=2.0,
+        tokens_are_bytes=True,
         diagnostics={"bigram_nats": 2.36},
     )
     inside = {f"rules.{rule}.{count}" for rule in found.pop("rules") for count in ("eligible", "fired")}

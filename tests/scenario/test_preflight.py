@@ -72,8 +72,8 @@ def test_nothing_to_warn_of() -> None:
             "a peer copies, but the overlap check acts from round 40 on and the run ends after 40",
         ),
         (
-            ["training.inner.warmup_steps=1200"],
-            "the learning rate never reaches its peak: 1200 warm-up steps, but the run has 1200",
+            ["training.inner.schedule.warmup_steps=1200"],
+            "the inner learning rate never reaches its peak: 1200 warm-up steps, but the run has 1200",
         ),
         (
             ["model={width: 512, layers: 8, heads: 8}"],
@@ -106,7 +106,7 @@ def test_what_the_store_refuses_is_said_once() -> None:
         ["selection=all", "deployment.inner_step=30 s", "timeline.gather_timeout=750 s"],
         ["gauntlet.overlap.from_round=39"],
         ["gauntlet.overlap.from_round=40", "~cohorts.copycats"],
-        ["training.inner.warmup_steps=1199"],
+        ["training.inner.schedule.warmup_steps=1199"],
         ["selection=random", "gauntlet.evaluated_per_window=2"],
     ],
 )

@@ -32,6 +32,9 @@ from covsim.scenario.tree import merge, place_of
         ("{c: {share: 0.1}}", "{c: {count: 3}}", {"c": {"count": 3}}),
         ("{c: {count: 3}}", "{c: {share: 0.1, count: 4}}", {"c": {"count": 4, "share": 0.1}}),
         ("{c: {count: 3}}", "{c: {share: ~}}", {"c": {"count": 3, "share": None}}),
+        # a text of one's own takes the place of a bundled one, and back
+        ("{data: {corpus: x, held_out: 0.1}}", "{data: {path: y}}", {"data": {"path": "y", "held_out": 0.1}}),
+        ("{data: {path: y}}", "{data: {corpus: x}}", {"data": {"corpus": "x"}}),
     ],
 )
 def test_merge(base: str, over: str, merged: object) -> None:

@@ -1,0 +1,19 @@
+"""The studies behind the claims about learning, C1 to C6: runs over seeds, judged by stated rules.
+
+    python -m covsim.sweep.papers c1 c4
+    python -m covsim.sweep.papers all --jobs 2
+
+* `study`: arms, seeds, equal tokens, and one tidy table
+* `error_feedback`, `replicas`, `model_size`, `four_bits`, `density`, `centralized`: a study each
+* `tables`, `drawing`: what they share in reading a table and in drawing it
+* `verdicts`: rows of `results/published/papers.csv`, and the table in the docs
+* `publish`: from runs to files
+
+Here runs are started, by `sweep.local`; all else reads tables.
+"""
+
+from covsim.sweep.papers.publish import STUDIES, Places, publish, run_studies
+from covsim.sweep.papers.study import Scale, Study
+from covsim.sweep.papers.verdicts import Verdict
+
+__all__ = ["STUDIES", "Places", "Scale", "Study", "Verdict", "publish", "run_studies"]

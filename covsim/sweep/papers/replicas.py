@@ -1,0 +1,176 @@
+"""C2: what replicas cost. DiLoCo with M peers against data parallelism, on equal tokens, both tuned.
+
+The peak rate of AdamW is tuned on one machine with the whole batch, which is what data parallelism computes, and holds
+for all. The outer rate is tuned for each M. A best value that is the first or the last that was tried is marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from covsim.report import style
+from covsim.sweep.interval import Interval, interval
+from covsim.sweep.papers.drawing import remark, spread
+from covsim.sweep.papers.study import Arm, Scale, Study
+from covsim.sweep.papers.tables import best, border, label_of, mean, paired, shown, signed
+from covsim.sweep.papers.verdicts import Verdict, ruled
+
+BASE = "papers/c2"
+PEAKS = (4e-3, 8e-3, 1.6e-2)
+OUTER_RATES = (0.3, 0.5, 0.7, 1.0)
+PUBLISHED = {1: -0.1, 2: 0.7, 4: 2.0, 8: 3.9}
+"""Loss of DiLoCo over that of data parallelism, in percent, at 35 million parameters (2503.09799, table 4)."""
+
+SEQUENCES = 16
+"""Of a step, over all peers."""
+
+ABOUT_EQUAL = 1.0
+"""Percent within which one replica is about as good as none."""
+
+ONE_MACHINE, PARALLEL, DILOCO = "one machine", "data parallel", "diloco"
+
+
+def one_machine(base: str, peak: float) -> Arm:
+    """The whole batch on one machine: what data parallelism computes, without a wire."""
+    return Arm(
+        f"{ONE_MACHINE}, peak {peak:g}",
+        base,
+        {"protocol": {"kind": "centralized"}, "peers": 1, "training.batch": SEQUENCES, "training.inner.lr": peak},
+        {"family": ONE_MACHINE, "replicas": 1, "peak": peak, "outer_lr": float("nan")},
+    )
+
+
+def diloco(base: str, replicas: int, peak: float, outer_rate: float) -> Arm:
+    """M peers who share the batch."""
+    return Arm(
+        f"diloco M {replicas}, outer rate {outer_rate:g}",
+        base,
+        {
+            "protocol": {"outer": {"kind": "nesterov", "lr": outer_rate, "momentum": 0.9}},
+            "peers": replicas,
+            "training.batch": SEQUENCES // replicas,
+            "training.inner.lr": peak,
+        },
+        {"family": DILOCO, "replicas": replicas, "peak": peak, "outer_lr": outer_rate},
+    )
+
+
+def _data_parallel(peak: float) -> Arm:
+    schedule = {"kind": "cosine", "warmup_steps": 60, "final_share": "10 %"}
+    outer: dict[str, Any] = {"kind": "adam", "lr": peak, "weight_decay": 0.1, "clip_norm": 1.0, "schedule": schedule}
+    return Arm(
+        PARALLEL,
+        BASE,
+        {"protocol": {"kind": "data_parallel", "outer": outer}, "peers": 8, "training.batch": SEQUENCES // 8},
+        {"family": PARALLEL, "replicas": 8, "peak": peak, "outer_lr": float("nan")},
+    )
+
+
+def tune_peak(_: pd.DataFrame, scale: Scale) -> list[Arm]:
+    """One machine at every peak rate."""
+    return [one_machine(BASE, peak) for peak in scale.few(PEAKS)]
+
+
+def compare(table: pd.DataFrame, scale: Scale) -> list[Arm]:
+    """Data parallelism and DiLoCo at the best peak, DiLoCo at every outer rate."""
+    peak = label_of(table, best(table, family=ONE_MACHINE), "peak")
+    replicas = [diloco(BASE, M, peak, rate) for M in PUBLISHED for rate in scale.few(OUTER_RATES)]
+    return [_data_parallel(peak), *replicas]
+
+
+def tuned(table: pd.DataFrame, replicas: int) -> str:
+    """The arm of M peers with the best outer rate."""
+    return best(table, family=DILOCO, replicas=replicas)
+
+
+def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    chain = [PARALLEL, *(tuned(table, M) for M in PUBLISHED)]
+    against = [(arm, PARALLEL) for arm in (best(table, family=ONE_MACHINE), *chain[1:])]
+    return against + list(zip(chain[2:], chain[1:], strict=False))
+
+
+def gaps(table: pd.DataFrame) -> dict[int, Interval]:
+    """Percent that the tuned DiLoCo of M peers is above data parallelism, paired by seed."""
+    return {M: interval(paired(table, tuned(table, M), PARALLEL).percent) for M in PUBLISHED}
+
+
+def judge(table: pd.DataFrame) -> list[Verdict]:
+    """Reproduced: one replica within 1 % of data parallelism, and means that rise with M.
+
+    Not: one replica is off by more than 1 %, or the loss falls from one M to the next, with the whole interval.
+    """
+    found = gaps(table)
+    steps = {
+        (low, high): interval(paired(table, tuned(table, high), tuned(table, low)).percent)
+        for low, high in zip(PUBLISHED, list(PUBLISHED)[1:], strict=False)
+    }
+    one = found[1]
+    off = one.low > ABOUT_EQUAL or one.high < -ABOUT_EQUAL
+    unsure = [f"M {high} over M {low}" for (low, high), step in steps.items() if step.low <= 0 <= step.high]
+    rates = ", ".join(_chosen(table, M) for M in PUBLISHED)
+    peak = best(table, family=ONE_MACHINE)
+    return [
+        Verdict(
+            id="C2",
+            kind="gate",
+            claim="replica penalty, H 30, equal tokens: DP, DiLoCo M 1, 2, 4, 8, outer Nesterov tuned",
+            source="2503.09799, table 4 (35M parameters)",
+            expected="DP ~ M1 < M2 < M4 < M8; " + ", ".join(f"M{M} {gap:+.1f} %" for M, gap in PUBLISHED.items()),
+            rule=f"M1 within {ABOUT_EQUAL:g} % of DP and means that rise with M; "
+            f"not: M1 off by more, or a step down, with its whole interval",
+            ours=f"DP {shown(mean(table, PARALLEL))} nats; "
+            + ", ".join(f"M{M} {signed(gap)}" for M, gap in found.items())
+            + f"; outer rates {rates}; peak {label_of(table, peak, 'peak'):g}"
+            + border(table, peak, "peak", family=ONE_MACHINE)
+            + (f"; within the interval: {', '.join(unsure)}" if unsure else ""),
+            error=", ".join(f"M{M} {found[M].mean - gap:+.1f}" for M, gap in PUBLISHED.items()) + " points",
+            status=ruled(
+                abs(one.mean) <= ABOUT_EQUAL and all(step.mean > 0 for step in steps.values()),
+                off or any(step.high < 0 for step in steps.values()),
+            ),
+        )
+    ]
+
+
+def _chosen(table: pd.DataFrame, replicas: int) -> str:
+    arm = tuned(table, replicas)
+    rate = label_of(table, arm, "outer_lr")
+    return f"{rate:g}{border(table, arm, 'outer_lr', family=DILOCO, replicas=replicas)}"
+
+
+def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
+    """The penalty by M beside the published one, and how the outer rates were tuned."""
+    figure = style.headed(
+        "What do replicas cost? DiLoCo, H 30, against data parallelism on equal tokens",
+        remark("Left: outer rate tuned for each M. Right: mean over seeds.", verdicts),
+        10.5,
+        4.8,
+    )
+    gap, tuning = figure.subplots(1, 2)
+    for place, M in enumerate(PUBLISHED):
+        spread(gap, place, paired(table, tuned(table, M), PARALLEL).percent, style.BLUE)
+    gap.plot(range(len(PUBLISHED)), list(PUBLISHED.values()), color=style.VERMILLION, marker="s", ls="--", lw=1.2)
+    gap.annotate("published, 35M parameters", (0.03, 0.93), xycoords="axes fraction", color=style.VERMILLION)
+    gap.annotate("covsim, 43 thousand", (0.03, 0.87), xycoords="axes fraction", color=style.BLUE)
+    gap.axhline(0, color=style.FAINT, lw=0.8)
+    gap.set_xticks(range(len(PUBLISHED)), [str(M) for M in PUBLISHED])
+    gap.set(xlabel="Replicas M", ylabel="Loss above data parallelism (%)")
+    labels = []
+    looks = zip(PUBLISHED, (style.BLACK, style.GREEN, style.ORANGE, style.BLUE), ("o", "s", "^", "D"), strict=True)
+    for M, color, marker in looks:
+        own = table[(table["family"] == DILOCO) & (table["replicas"] == M)].groupby("outer_lr")["loss.last"].mean()
+        tuning.plot(own.index, own, color=color, marker=marker)
+        labels.append((float(own.iloc[-1]), f"M {M}", color))
+    level = mean(table, PARALLEL).mean
+    tuning.axhline(level, color=style.FAINT, ls=(0, (4, 3)), lw=1)
+    labels.append((level, "data parallel", style.FAINT))
+    tuning.set(xlabel="Outer learning rate (Nesterov, momentum 0.9)", ylabel="Held-out loss (nats per token)")
+    style.label_lines(tuning, labels)
+    return figure
+
+
+STUDY = Study("c2", range(1, 4), (tune_peak, compare), _pairs, judge, draw)
