@@ -120,7 +120,7 @@ def test_what_is_left_out_is_sent_later(name: str) -> None:
     missing = []
     for turn in range(60):
         # Layers in turn see the update when it is theirs, as a peer that keeps its own weights would have it.
-        fresh = update if turn < plan.fragments.rounds_per_cycle else torch.zeros(N)
+        fresh = update if turn < getattr(plan.fragments, "num", 1) else torch.zeros(N)
         (payload,) = encode(exchange, turn, [0], fresh[None])
         received += applied(receiver, turn, payload)
         missing.append(((received - update).norm() / update.norm()).item())

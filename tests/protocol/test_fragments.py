@@ -10,13 +10,19 @@ import torch
 from pydantic import ValidationError
 
 from covsim.learning.model import Gpt
-from covsim.protocol.fragments import Fragment, Fragments, Layers, NamedShapes, RandomShare, Whole, fragment_rules
+from covsim.protocol.fragments import Fragment, Groups, Layers, NamedShapes, RandomShare, Whole, fragment_rules
 from covsim.randomness import Streams
 
 TENSORS: NamedShapes = list(Gpt(layers=4, width=8, context=8).shapes.items())
 N = sum(math.prod(shape) for _, shape in TENSORS)
 LAYERS = ["wte", "wpe", "block0", "block1", "block2", "block3", "ln.weight", "ln.bias", "head"]
 STREAMS = Streams(5)
+TWO_MATRICES: Groups = ((2, (3, 4)),)
+
+
+def bytes_of(groups: Groups) -> float:
+    """A byte for each element, in an envelope of 100."""
+    return 100.0 + sum(count * math.prod(shape) for count, shape in groups)
 
 
 def layer_of(name: str) -> str:
@@ -34,9 +40,9 @@ def names(fragment: Fragment, tensors: NamedShapes = TENSORS) -> list[str]:
     return [name for (name, _), piece in zip(tensors, pieces, strict=True) if piece.all()]
 
 
-def dealt(rule: Fragments, tensors: NamedShapes = TENSORS) -> list[list[str]]:
+def dealt(rule: Layers, tensors: NamedShapes = TENSORS) -> list[list[str]]:
     """The layers of each fragment of a cycle, in the order of theta."""
-    cycle = range(int(rule.rounds_per_cycle))
+    cycle = range(rule.num)
     found = [names(rule.fragment(round, tensors, STREAMS), tensors) for round in cycle]
     return [list(dict.fromkeys(layer_of(name) for name in fragment)) for fragment in found]
 
@@ -53,7 +59,7 @@ def test_layers_exchange_every_coordinate_exactly_once_in_a_cycle(num: int, patt
     places = [fragment.index for fragment in cycle if fragment.index is not None]
     assert all(len(index) for index in places)
     assert torch.equal(torch.cat(places).sort().values, torch.arange(N))
-    assert rule.rounds_per_cycle == num
+    assert rule.mean_bytes(TWO_MATRICES, bytes_of) == 100 + 24 / num
     assert rule.whole == (num == 1)
 
 
@@ -157,7 +163,7 @@ def test_a_share_of_all_is_whole() -> None:
     assert index == list(range(N))
     assert RandomShare(share=1.0).whole
     assert not RandomShare(share=0.999).whole
-    assert RandomShare(share=0.25).rounds_per_cycle == 4
+    assert RandomShare(share=0.25).mean_bytes(TWO_MATRICES, bytes_of) == 100 + 6
 
 
 def test_whole_is_all_of_theta_in_order() -> None:
@@ -165,7 +171,7 @@ def test_whole_is_all_of_theta_in_order() -> None:
     assert (whole.number, whole.index) == (0, None)
     assert whole.shapes == tuple(shape for _, shape in TENSORS)
     assert Whole().whole
-    assert Whole().rounds_per_cycle == 1
+    assert Whole().mean_bytes(TWO_MATRICES, bytes_of) == 100 + 24
 
 
 @pytest.mark.parametrize("kind", list(fragment_rules))

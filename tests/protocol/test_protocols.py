@@ -101,7 +101,6 @@ def test_every_plan_is_sane(protocol: Protocol) -> None:
         assert not plan.keeps_own_weights
     assert 0 <= plan.mixing < 1
     assert plan.overlap_steps is None or 0 <= plan.overlap_steps <= plan.inner_steps
-    assert plan.fragments.rounds_per_cycle >= 1
     assert not plan.outer_rate_twice
     assert plan.asynchrony is None or plan.fragments.whole
     for depth in (0, 1, ROUNDS - 1, 10 * ROUNDS):
