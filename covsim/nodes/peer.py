@@ -65,7 +65,7 @@ class Peer:
         env = self._commons.env
         started_s = env.now
         self._spent = _Spent()
-        self._claims = Claims(base=self.lineage.depth)
+        self._claims = Claims()
         yield from self._behavior.play_round(self)
         if self.round == self._commons.num_rounds - 1:
             yield from self._finish_exchange()
@@ -129,7 +129,8 @@ class Peer:
                 compute_s=self._machine.seconds(done + rest),
             )
         )
-        self._claims = self._claims._replace(tokens=self._claims.tokens + (done + rest) * commons.tokens_per_step)
+        tokens = self._claims.tokens + (done + rest) * commons.tokens_per_step
+        self._claims = Claims(tokens, base=self.lineage.depth)
         theta = lazy.Update.of(self.lineage.theta)
         if self._plan.sends == "gradient":
             gradient = commons.trainer.gradient(self.uid, began, theta, named)
@@ -182,6 +183,7 @@ class Peer:
         if self._plan.overlap_steps is None:
             yield from self._sync_until(self.round)
         else:
+            yield from self._finish_exchange()  # of the round before, if no training has waited for it
             exchange = self._exchange(self.round, self._to_send, self._claims)
             self._under_way, self._to_send = self._commons.env.process(exchange), None
 
