@@ -1,4 +1,4 @@
-"""The command line: `covsim run | check | show | schema | list | import-hparams`.
+"""The command line: `covsim run | check | show | schema | list | import-hparams | papers`.
 
 Each command imports what it needs when it is called, so that `covsim --help` answers at once. Exit codes: 0 all went
 well, 1 an expectation failed, 2 the input cannot be used, 130 interrupted and resumable.
@@ -7,6 +7,7 @@ well, 1 an expectation failed, 2 the input cannot be used, 130 interrupted and r
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from covsim.scenario import Loaded
 
 BAD_INPUT = 2
+LINE_LENGTH = 120  # of lines that are wrapped at all
 
 app = typer.Typer(
     help="A wind tunnel for trustless training runs.",
@@ -40,12 +42,15 @@ def main() -> None:
 @app.command()
 def check(files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Scenario files or names.")]) -> None:
     """Say what is wrong with scenarios, and warn of what cannot work."""
-    from covsim.scenario import ScenarioError, load, warnings
+    from covsim.scenario import PluginsNotLoaded, ScenarioError, load_with_source, warnings
 
     bad = False
     for file in files:
         try:
-            scenario = load(file)
+            scenario = load_with_source(file, plugins=False).scenario
+        except PluginsNotLoaded as unknown:
+            print(f"{file}: not checked: {unknown}")
+            continue
         except ScenarioError as error:
             _complain(error)
             bad = True
@@ -62,7 +67,7 @@ def show(file: File, overrides: OverrideList = None) -> None:
     """Print a scenario with `extends`, overrides and defaults resolved."""
     from covsim.scenario import resolved_text
 
-    print(resolved_text(_load(file, overrides or []).scenario), end="")
+    print(resolved_text(_load(file, overrides or [], plugins=False).scenario), end="")
 
 
 @app.command()
@@ -78,7 +83,7 @@ def list_parts(
     what: Annotated[str | None, typer.Argument(help="behaviors, protocols, scenarios, ...; by default all.")] = None,
 ) -> None:
     """List what a scenario can name."""
-    from covsim.scenario.catalog import SORTS, catalog
+    from covsim.scenario.catalog import SORTS, catalog, sources
 
     for sort in SORTS if what is None else (what,):
         try:
@@ -88,8 +93,11 @@ def list_parts(
         if what is None:
             print(f"{sort}:")
         width = max(map(len, entries), default=0)
+        origins = sources(sort) if what is not None else {}
         for name, line in entries.items():
             print(f"{'  ' if what is None else ''}{name:{width}}  {line}")
+            if name in origins:
+                print(_indented(origins[name], width + 2))
 
 
 @app.command("import-hparams")
@@ -144,14 +152,37 @@ def run(
     raise typer.Exit(runner.run(loaded.scenario, loaded.source_text))
 
 
-def _load(file: str, overrides: list[str]) -> Loaded:
+@app.command()
+def papers(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="c1, c2, ...; by default all.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes of one torch thread each.")] = None,
+) -> None:
+    """Run the studies of published claims, and publish what they show."""
+    from covsim.registry import did_you_mean
+    from covsim.sweep.papers import STUDIES
+    from covsim.sweep.papers.__main__ import main as run_studies
+
+    for name in names or []:
+        if name not in (*STUDIES, "all"):
+            _fail(f"no study is called {name!r}{did_you_mean(name, STUDIES)}; there are {', '.join(STUDIES)}")
+    raise typer.Exit(run_studies([*(names or ["all"]), *([] if jobs is None else ["--jobs", str(jobs)])]))
+
+
+def _load(file: str, overrides: list[str], plugins: bool = True) -> Loaded:
     """A scenario and the text of its file; a bad one ends the command."""
-    from covsim.scenario import ScenarioError, load_with_source
+    from covsim.scenario import PluginsNotLoaded, ScenarioError, load_with_source
 
     try:
-        return load_with_source(file, overrides)
+        return load_with_source(file, overrides, plugins)
+    except PluginsNotLoaded as unknown:
+        _fail(f"{file}: {unknown}")
     except ScenarioError as error:
         _fail(error)
+
+
+def _indented(text: str, columns: int) -> str:
+    """A text in lines that start so many columns further right."""
+    return textwrap.fill(text, LINE_LENGTH, initial_indent=" " * columns, subsequent_indent=" " * columns)
 
 
 def _deliver(text: str, out: Path | None) -> None:

@@ -274,7 +274,7 @@ class Simulation:
     def _open_window(self, clock: BlockClock, window: int) -> None:
         self._emit(WindowOpened(self.env.now, window, clock.first_block(window)))
         nodes: list[Peer | Validator] = [*self.validators, *self.peers]
-        needed = min(node.round for node in nodes) - 1  # a slow node may still want an old round
+        needed = min(node.oldest_wanted for node in nodes) - 1
         self.commons.decoded.forget_before(needed)
         self.commons.store.forget(lambda key: round_of_key(key) < needed)
 

@@ -47,11 +47,18 @@ class Peer:
         self._uplink = uplink
         self._downlink = downlink
         self._spent = _Spent()
+        self._settled_s = 0.0  # when the last round was
         self._claims = Claims()
         self._own: lazy.Update | None = None  # weights [N] that differ from the lineage's theta
         self._synced = -1  # the last round whose exchange is done
         self._to_send: lazy.Update | None = None  # of an exchange that overlaps with the next inner steps
         self._under_way: simpy.Process | None = None
+
+    @property
+    def oldest_wanted(self) -> int:
+        """The first round whose payloads this peer may still want to read."""
+        lags = self._plan.asynchrony is not None or self._under_way is not None
+        return min(self.round, self._synced + 1) if lags else self.round
 
     def run(self) -> Generator[Any, Any, None]:
         """Play rounds until the last; a round that began while the peer was still busy is skipped."""
@@ -62,14 +69,15 @@ class Peer:
             self._go_on_to(min(num_rounds, max(self.round + 1, clock.window_at(self._commons.env.now))), self.round + 1)
 
     def _play_round(self) -> Generator[Any, Any, None]:
-        env = self._commons.env
-        started_s = env.now
+        """One round; it begins where the one before was settled, which may be before its window opens."""
+        env, started_s = self._commons.env, self._settled_s
         self._spent = _Spent()
         self._claims = Claims()
         yield from self._behavior.play_round(self)
-        if self.round == self._commons.num_rounds - 1:
+        if self.round == self._commons.num_rounds - 1 and self._under_way is not None:
+            yield self._commons.clock.opened(self.round + 1)  # until then it is idle and waits for nothing on a link
             yield from self._finish_exchange()
-        spent = self._spent
+        spent, self._settled_s = self._spent, env.now
         self._commons.emit(
             RoundSettled(
                 time_s=env.now,
@@ -130,7 +138,7 @@ class Peer:
             )
         )
         tokens = self._claims.tokens + (done + rest) * commons.tokens_per_step
-        self._claims = Claims(tokens, base=self.lineage.depth)
+        self._claims = Claims(min(tokens, commons.exchange.most_tokens), base=self.lineage.depth)
         theta = lazy.Update.of(self.lineage.theta)
         if self._plan.sends == "gradient":
             gradient = commons.trainer.gradient(self.uid, began, theta, named)

@@ -98,6 +98,11 @@ class Validator:
         self._last_step = torch.zeros_like(self.lineage.theta)  # [N]
         self._last_published: int | None = None
 
+    @property
+    def oldest_wanted(self) -> int:
+        """The first round whose payloads this validator may still want to read."""
+        return self.round
+
     def run(self) -> Steps:
         """Score round after round, the next one at once if its put window has closed already."""
         while self.round < self._commons.num_rounds:
@@ -172,13 +177,16 @@ class Validator:
             commons.streams.numpy("whom to evaluate", self.label, self.round),
         )
         if commons.exchange.plan.asynchrony:  # a round expects nobody in particular, so nobody is missing from it
-            drawn = tuple(uid for uid in drawn if commons.store.stat(object_key(self.round, uid)) is not None)
+            drawn, gather.asked = tuple(filter(self._has_sent, drawn)), list(filter(self._has_sent, gather.asked))
         stored = {uid: commons.store.stat(object_key(self.round, uid)) for uid in {*drawn, *gather.asked}}
         seen = _Seen(drawn, wanted, gather, entered, stored, valid=dict(gather.submissions))
         if entered:
             fetches = [commons.env.process(self._fetch(uid, seen)) for uid in drawn if uid not in seen.valid]
             yield commons.env.all_of(fetches)
         return seen
+
+    def _has_sent(self, uid: int) -> bool:
+        return self._commons.store.stat(object_key(self.round, uid)) is not None
 
     def _fetch(self, uid: int, seen: _Seen) -> Steps:
         """Read a submission that is on time, and note what is wrong with it."""

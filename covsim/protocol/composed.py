@@ -12,7 +12,7 @@ from covsim.protocol.error_feedback import ErrorFeedback
 from covsim.protocol.fragments import Fragments, Whole, fragment_rules
 from covsim.protocol.indices import IndexCoding
 from covsim.protocol.outer import OuterOptimizer, Sgd, outer_optimizers
-from covsim.protocol.plan import Plan, Protocol, protocols
+from covsim.protocol.plan import OverlapSteps, Plan, Protocol, protocols
 from covsim.protocol.values import BinMean, ValueFormat, value_formats
 from covsim.protocol.wire import Packing
 from covsim.units import Share
@@ -35,8 +35,8 @@ class Composed(Protocol):
     )
     indices: IndexCoding = Field(default="bits12", description="how positions in chunks are written")
     packing: Packing = Field(default="packed", description="codes share bytes, or have one each")
-    error_feedback: ErrorFeedback | None = Field(
-        default=ErrorFeedback(), description="what happens to what compression leaves out; null drops it"
+    error_feedback: ErrorFeedback | Literal["none"] = Field(
+        default=ErrorFeedback(), description="what happens to what compression leaves out; `none` drops it"
     )
     outer: Annotated[OuterOptimizer, OneOf(outer_optimizers, default="sgd")] = Field(
         default=Sgd(), description="how the combined pseudo-gradient moves theta"
@@ -44,8 +44,8 @@ class Composed(Protocol):
     fragments: Annotated[Fragments, OneOf(fragment_rules, default="layers", bare="kind")] = Field(
         default=Whole(), description="which part of theta a round exchanges"
     )
-    overlap_steps: int | None = Field(
-        default=None, ge=0, le=100_000, description="inner steps done while an exchange is under way; null waits for it"
+    overlap_steps: OverlapSteps = Field(
+        default="none", description="inner steps done while an exchange is under way; `none` waits for it"
     )
     mixing: Share = Field(default=0.0, ge=0, lt=1, description="share of a peer's own weights that stays at merging")
 
@@ -57,9 +57,9 @@ class Composed(Protocol):
             values=self.values,
             indices=self.indices,
             packing=self.packing,
-            error_feedback=self.error_feedback,
+            error_feedback=None if self.error_feedback == "none" else self.error_feedback,
             outer=self.outer,
             fragments=self.fragments,
-            overlap_steps=self.overlap_steps,
+            overlap_steps=None if self.overlap_steps == "none" else self.overlap_steps,
             mixing=self.mixing,
         )

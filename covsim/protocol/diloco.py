@@ -10,7 +10,7 @@ from covsim.choice import OneOf
 from covsim.protocol.compressors import Dense
 from covsim.protocol.fragments import Layers
 from covsim.protocol.outer import Nesterov, OuterOptimizer, Sgd, outer_optimizers
-from covsim.protocol.plan import Asynchrony, Plan, Protocol, protocols
+from covsim.protocol.plan import Asynchrony, OverlapSteps, Plan, Protocol, protocols
 from covsim.protocol.values import Fp4, Fp32, ValueFormat, value_formats
 from covsim.units import Share
 
@@ -63,8 +63,8 @@ class StreamingDiLoCo(Protocol):
         default=10, ge=1, le=100_000, description="inner steps between two fragments; times their number it is H"
     )
     fragments: Layers = Field(default=Layers(), description="how the layers are dealt over fragments")
-    overlap_steps: int | None = Field(
-        default=5, ge=0, le=100_000, description="tau: inner steps done while an exchange is under way; null waits"
+    overlap_steps: OverlapSteps = Field(
+        default=5, description="tau: inner steps done while an exchange is under way; `none` waits for it"
     )
     mixing: Share = Field(default=0.5, ge=0, lt=1, description="alpha: share of own weights that stays at merging")
     values: Values = Field(default=Fp4(), description="how a value is written")
@@ -78,7 +78,7 @@ class StreamingDiLoCo(Protocol):
             values=self.values,
             outer=self.outer,
             fragments=self.fragments,
-            overlap_steps=self.overlap_steps,
+            overlap_steps=None if self.overlap_steps == "none" else self.overlap_steps,
             mixing=self.mixing,
         )
 

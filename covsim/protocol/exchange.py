@@ -56,7 +56,7 @@ class Exchange:
         most_tokens: int,
         streams: Streams,
     ) -> None:
-        self.plan = plan
+        self.plan, self.most_tokens = plan, most_tokens
         self.layout = Layout.of(shape for _, shape in tensors)
         self.buffers = None if plan.error_feedback is None else ErrorBuffers(plan.error_feedback)
         self._tensors, self._aggregate, self._streams = tensors, aggregate, streams

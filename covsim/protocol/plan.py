@@ -15,7 +15,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from covsim.protocol.base import Shape
 from covsim.protocol.codec import payload_bytes
@@ -95,6 +97,10 @@ class Plan:
 
     def _bytes_of(self, groups: Iterable[tuple[int, Shape]]) -> float:
         return payload_bytes(groups, self.compressor, self.values, self.indices, self.packing)
+
+
+OverlapSteps = Annotated[int, Field(ge=0, le=100_000)] | Literal["none"]
+"""A setting; a null would stand for the default."""
 
 
 class Protocol(Part):

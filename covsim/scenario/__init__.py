@@ -18,7 +18,7 @@ It may import the leaves, `learning`, `protocol`, `world`, `gauntlet` and `behav
 """
 
 from covsim.scenario.errors import ScenarioError
-from covsim.scenario.loading import Loaded, load, load_with_source, loads
+from covsim.scenario.loading import Loaded, PluginsNotLoaded, load, load_with_source, loads
 from covsim.scenario.population import PeerSpec, population
 from covsim.scenario.preflight import warnings
 from covsim.scenario.resolve import resolved_text, run_id
@@ -29,6 +29,7 @@ from covsim.scenario.twins import clean_twin, seeds, with_seed
 __all__ = [
     "Loaded",
     "PeerSpec",
+    "PluginsNotLoaded",
     "Scenario",
     "ScenarioError",
     "clean_twin",

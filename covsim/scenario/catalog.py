@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from covsim.behaviors import behaviors
@@ -43,6 +44,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 SORTS = (*REGISTRIES, "deployments", "scenarios")
 
+_SOURCE = "Source: "
+
 
 def catalog(sort: str) -> dict[str, str]:
     """Names of one sort with a line about each. Raises ValueError for an unknown sort."""
@@ -55,6 +58,13 @@ def catalog(sort: str) -> dict[str, str]:
     return {kind: _first_sentence(inspect.getdoc(part) or "") for kind, part in REGISTRIES[sort].items()}
 
 
+def sources(sort: str) -> dict[str, str]:
+    """Where the parts of a sort come from, `Source: ...`, in a sentence each; those that do not say are left out."""
+    texts = {kind: inspect.getdoc(part) or "" for kind, part in REGISTRIES[sort].items()} if sort in REGISTRIES else {}
+    found = {kind: text.find(_SOURCE) for kind, text in texts.items()}
+    return {kind: _first_sentence(texts[kind][start:]) for kind, start in found.items() if start >= 0}
+
+
 def _first_sentence(text: str) -> str:
     sentence = " ".join(text.split("\n\n", maxsplit=1)[0].split())
-    return sentence.split(". ")[0].rstrip(".")
+    return re.split(r"(?<!et al)\. ", sentence, maxsplit=1)[0].rstrip(".")

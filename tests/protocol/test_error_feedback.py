@@ -129,7 +129,7 @@ def test_what_is_left_out_is_sent_later(name: str) -> None:
 
 
 def test_without_feedback_the_rest_is_dropped() -> None:
-    plan = Composed(error_feedback=None).plan()
+    plan = Composed(error_feedback="none").plan()
     exchange, receiver = exchange_of(plan), receiver_of(plan)
     assert exchange.buffers is None
     (update,) = rows(1, seed=1)

@@ -274,7 +274,7 @@ def test_outer_memory_of_fragments_that_take_turns() -> None:
     settings = {
         "compressor": "dense",
         "values": "fp32",
-        "error_feedback": None,
+        "error_feedback": "none",
         "fragments": {"kind": "layers", "num": 3},
     }
     exchange = exchange_of(replace(Composed.model_validate(settings).plan(), outer=outer))

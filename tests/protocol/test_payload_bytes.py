@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from strategies import SMALL_SHAPES, Combination, combinations
+from strategies import SMALL_SHAPES, Combination, combinations, label, variants
 
 from covsim.protocol.base import Shape
 from covsim.protocol.codec import payload_bytes
-from covsim.protocol.compressors import compressors
+from covsim.protocol.compressors import Compressor, compressors
 from covsim.protocol.values import value_formats
 from covsim.scenario.deployment import COVENANT_72B, Groups, num_parameters
 
@@ -89,6 +89,21 @@ def test_streaming_diloco_traffic_ratio(four_bits: dict[str, object]) -> None:
         DILOCO_1B, compressors["dense"](), value_formats[kind].model_validate(four_bits), "bits12", "packed"
     )
     assert 100 * every_step / seldom == pytest.approx(400, rel=0.02)
+
+
+@pytest.mark.parametrize("compressor", variants(compressors), ids=label)
+def test_sizes_of_72b_parameters_are_those_of_the_rules(compressor: Compressor) -> None:
+    """By formula alone: as many values as the rule says, but for vectors, which some send whole."""
+    rows = sum(count * (shape[0] if len(shape) == 2 else 1) for count, shape in COVENANT_72B)
+    shares = {"dense": 1.0, "topk": 64 / 4096, "random_k": 64 / 4096, "dct": 32 / 4096, "threshold": 0.0027}
+    of_rows = getattr(compressor, "layout", "blocks") == "rows" and hasattr(compressor, "k")
+    kept = 64 * rows if of_rows else shares[compressor.kind] * num_parameters(COVENANT_72B)
+    fp16, fp32 = (
+        payload_bytes(COVENANT_72B, compressor, value_formats[kind](), "entropy", "packed") for kind in ("fp16", "fp32")
+    )
+    assert (fp32 - fp16) / 2 == pytest.approx(kept, rel=0.002)
+    one_more = payload_bytes([*COVENANT_72B, (1, (64, 64))], compressor, value_formats["fp32"](), "entropy", "packed")
+    assert 20 < one_more - fp32 <= 20 + 4 * 4096
 
 
 @pytest.mark.parametrize("combination", combinations(SMALL_SHAPES, k=6), ids=lambda each: each.name)

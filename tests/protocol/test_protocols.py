@@ -220,7 +220,7 @@ def test_streaming_diloco() -> None:
         "mixing": 0.5,
     }
     assert plan.keeps_own_weights
-    changed = StreamingDiLoCo.model_validate({"fragments": {"num": 4}, "overlap_steps": None, "mixing": 0}).plan()
+    changed = StreamingDiLoCo.model_validate({"fragments": {"num": 4}, "overlap_steps": "none", "mixing": 0}).plan()
     assert (changed.fragments, changed.overlap_steps, changed.mixing) == (Layers(num=4), None, 0)
     assert changed.keeps_own_weights  # the fragments that are not exchanged
 
@@ -282,10 +282,10 @@ def test_composed_can_be_put_together_as_others_are(kind: str) -> None:
         values=plan.values,
         indices=plan.indices,
         packing=plan.packing,
-        error_feedback=plan.error_feedback,
+        error_feedback=plan.error_feedback or "none",
         outer=plan.outer,
         fragments=plan.fragments,
-        overlap_steps=plan.overlap_steps,
+        overlap_steps="none" if plan.overlap_steps is None else plan.overlap_steps,
         mixing=plan.mixing,
     )
     assert composed.plan() == replace(plan, sends="pseudo_gradient")

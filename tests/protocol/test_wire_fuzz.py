@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, example, given, settings
@@ -40,8 +41,8 @@ from covsim.protocol.compressors import Compressor, compressors
 from covsim.protocol.values import ValueFormat, value_formats
 from covsim.protocol.wire import Message
 
-TINY_SHAPES: tuple[Shape, ...] = ((3, 4), (5,), (1,))
-LESS_TINY_SHAPES: tuple[Shape, ...] = ((16, 16), (40,), (8, 5))  # gaps enough for several Rice parameters
+TINY_SHAPES: tuple[Shape, ...] = ((3, 4), (5,), (4,), (1,))  # three chunks with positions: of odd number, if k is odd
+LESS_TINY_SHAPES: tuple[Shape, ...] = ((16, 16), (40,), (8, 5), (3,))  # gaps enough for several Rice parameters
 START, TENSOR, CHECKSUM = 72, 20, 4  # bytes of the start, of a tensor's measures, and of the end
 
 FLOATS = [0.0, -0.0, 1e-13, 1e-40, 1e38, -1.0, 65504.0, float("nan"), float("inf"), float("-inf")]
@@ -60,7 +61,7 @@ class Target:
 @lru_cache
 def every_target() -> tuple[Target, ...]:
     """Every compressor with every value format; index codings and packings take turns. Entropy coding has some more."""
-    parts = itertools.product(variants(compressors, k=2), variants(value_formats))
+    parts = itertools.product(variants(compressors, k=3, most=0.5), variants(value_formats))
     writings = itertools.cycle(itertools.product(PACKINGS, INDEX_CODINGS))
     turns = [
         target(Combination(compressor, values, indices, packing))
@@ -95,6 +96,20 @@ def written_again(codec: TensorCodec, payload: bytes) -> bytes:
     return again
 
 
+def assert_sound(codec: TensorCodec, payload: bytes) -> None:
+    """What was read is what a peer may send: no chunk has too much, no position is outside, and all ascend."""
+    chunks, (message, _, _) = codec.chunks, codec.wire.decode(payload)
+    assert (message.counts <= chunks.kept).all()
+    assert chunks.counted or (message.counts == chunks.kept).all()
+    start = 0
+    for size, count in zip(chunks.size[chunks.positioned], message.counts[chunks.positioned], strict=True):
+        positions = message.positions[start : start + count].astype(int)
+        assert (np.diff(positions, prepend=-1, append=size) > 0).all()
+        start += count
+    assert start == len(message.positions)
+    assert len(message.codes) == message.counts.sum()
+
+
 def reason_to_refuse(codec: TensorCodec, payload: bytes) -> str | None:
     """Why the decoder refuses; None if it accepts, and then what it read is sound and is written like that again."""
     try:
@@ -102,6 +117,7 @@ def reason_to_refuse(codec: TensorCodec, payload: bytes) -> str | None:
     except InvalidPayload as refused:
         return str(refused)
     assert written_again(codec, payload) == payload
+    assert_sound(codec, payload)
     assert decoded.value.isfinite().all()
     assert len(decoded.index) == len(decoded.value) == len(set(decoded.index.tolist()))
     assert all(0 <= place < codec.num_parameters for place in decoded.index.tolist())
@@ -288,7 +304,7 @@ def test_sizes_of_the_start_are_what_the_forgers_think() -> None:
 def test_what_is_forged_from_is_accepted() -> None:
     """By every decoder that is attacked below; all parts are among them, and so they are among every fifth."""
     for targets in (every_target(), every_target()[::5]):
-        assert {each.codec.compressor for each in targets} >= set(variants(compressors, k=2))
+        assert {each.codec.compressor for each in targets} >= set(variants(compressors, k=3, most=0.5))
         assert {type(each.codec.values) for each in targets} == {cls for _, cls in value_formats.items()}
         writings = {(each.codec.wire.writing.indices, each.codec.wire.writing.packing) for each in targets}
         assert writings == set(itertools.product(INDEX_CODINGS, PACKINGS))
@@ -305,9 +321,53 @@ def test_forgeries_by_the_hundred_thousand() -> None:
     assert_not_vacuous(fuzz(every_target(), 200_000, seed=2), 200_000)
 
 
+def flip_every_bit(targets: Sequence[Target], num: int) -> None:
+    """Of what follows the start in one payload each, but of long ones a thousand; `num` or more, and checksums hold."""
+    refused: Counter[bool] = Counter()
+    for each in targets:
+        payload = each.payloads[0]
+        bits = range(8 * START, 8 * (len(payload) - CHECKSUM))
+        for bit in bits[:: 1 + len(bits) // 1000]:
+            body = bytearray(payload)
+            body[bit // 8] ^= 1 << bit % 8
+            refused[reason_to_refuse(each.codec, sealed(body)) is not None] += 1
+    assert sum(refused.values()) > num
+    assert min(refused.values()) > 0.1 * num
+
+
+def test_every_bit_of_some() -> None:
+    flip_every_bit(every_target()[::11], num=13_000)
+
+
+@pytest.mark.slow
+def test_every_bit_of_all() -> None:
+    flip_every_bit(every_target(), num=140_000)
+
+
+def test_chunks_cannot_have_more_than_the_most() -> None:
+    """A payload of someone who may send half of each chunk, disguised as one of those who may send a tenth."""
+    shapes = [(40,), (40,)]
+    generous, strict = (
+        Combination(compressors["threshold"](factor=0.1, most=most), value_formats["fp32"](), "bits16", "packed").codec(
+            shapes
+        )
+        for most in (0.5, 0.1)
+    )
+    row = torch.zeros(80)
+    row[:5] = 1.0
+    body = bytearray(generous.compress(row[None])[0][0])
+    for tensor in range(2):
+        at = START + TENSOR * tensor + 16
+        assert struct.unpack_from("<I", body, at) == (20,)
+        struct.pack_into("<I", body, at, 4)
+    assert reason_to_refuse(strict, sealed(body)) == "chunk 0 has more values than may be sent"
+    row[4] = 0.0
+    assert reason_to_refuse(strict, strict.compress(row[None])[0][0]) is None
+
+
 def test_every_truncation_and_extension_is_refused_or_canonical() -> None:
     """Of a payload of every decoder: cut to each length and filled to some more, with a checksum that holds."""
-    for each in every_target()[::3]:
+    for each in every_target():
         payload = each.payloads[0]
         lengths = range(START + CHECKSUM, len(payload))
         refused = [reason_to_refuse(each.codec, sealed(payload[:length])) for length in lengths]

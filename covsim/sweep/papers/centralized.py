@@ -46,7 +46,9 @@ def _compare(table: pd.DataFrame, _: Scale) -> list[Arm]:
     peak = label_of(table, best(table, family=ONE_MACHINE), "peak")
     schedule = {"kind": "cosine", "warmup_steps": 60, "final_share": "10 %"}
     outer = {"kind": "adam", "lr": peak, "weight_decay": 0.1, "clip_norm": 1.0, "schedule": schedule}
-    return [_arm(PARALLEL, {"protocol": {"kind": "data_parallel", "outer": outer}, "aggregate.clip": "none"}, peak)]
+    protocol = {"kind": "data_parallel", "outer": outer}
+    changed = {"protocol": protocol, "aggregate.clip": "none", "data.held_out_every": 150}
+    return [_arm(PARALLEL, changed, peak)]
 
 
 def _arm(family: str, overrides: Mapping[str, Any], peak: float) -> Arm:

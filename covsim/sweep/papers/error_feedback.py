@@ -44,7 +44,7 @@ def _arm(over: str, feedback: str, rate: float) -> Arm:
             "inner_steps": 30,
             "compressor": {"kind": "topk", "k": 64},
             "values": {"kind": "bin_mean", "bits": 2},
-            "error_feedback": None,
+            "error_feedback": "none",
         }
     return Arm(
         name(over, feedback, rate),

@@ -1,11 +1,14 @@
 """C2: what replicas cost. DiLoCo with M peers against data parallelism, on equal tokens, both tuned.
 
-The peak rate of AdamW is tuned on one machine with the whole batch, which is what data parallelism computes, and holds
-for all. The outer rate is tuned for each M. A best value that is the first or the last that was tried is marked.
+The peak rate of AdamW is tuned on one machine with the whole batch, which is what data parallelism computes. DiLoCo may
+take half of it, for its peers have smaller batches; peak and outer rate are tuned for each M, as in the paper. A best
+value that is the first or the last that was tried is marked. Data parallelism has two peers: their number changes the
+bytes and nothing else.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,21 +18,22 @@ from matplotlib.figure import Figure
 from covsim.report import style
 from covsim.sweep.interval import Interval, interval
 from covsim.sweep.papers.drawing import remark, spread
-from covsim.sweep.papers.study import Arm, Scale, Study
-from covsim.sweep.papers.tables import best, border, label_of, mean, paired, shown, signed
+from covsim.sweep.papers.study import LOSS, Arm, Scale, Study
+from covsim.sweep.papers.tables import best, border, label_of, mean, paired, select, shown, signed
 from covsim.sweep.papers.verdicts import Verdict, ruled
 
 BASE = "papers/c2"
 PEAKS = (4e-3, 8e-3, 1.6e-2)
-OUTER_RATES = (0.3, 0.5, 0.7, 1.0)
+PEAK_SHARES = (1.0, 0.5)
+OUTER_RATES = (0.3, 0.5, 0.7)
 PUBLISHED = {1: -0.1, 2: 0.7, 4: 2.0, 8: 3.9}
 """Loss of DiLoCo over that of data parallelism, in percent, at 35 million parameters (2503.09799, table 4)."""
 
-SEQUENCES = 16
+SEQUENCES = 8
 """Of a step, over all peers."""
 
 ABOUT_EQUAL = 1.0
-"""Percent within which one replica is about as good as none."""
+"""Percent that one replica may be worse than none; at most sizes of the paper it is better."""
 
 ONE_MACHINE, PARALLEL, DILOCO = "one machine", "data parallel", "diloco"
 
@@ -47,7 +51,7 @@ def one_machine(base: str, peak: float) -> Arm:
 def diloco(base: str, replicas: int, peak: float, outer_rate: float) -> Arm:
     """M peers who share the batch."""
     return Arm(
-        f"diloco M {replicas}, outer rate {outer_rate:g}",
+        f"diloco M {replicas}, peak {peak:g}, outer rate {outer_rate:g}",
         base,
         {
             "protocol": {"outer": {"kind": "nesterov", "lr": outer_rate, "momentum": 0.9}},
@@ -62,11 +66,17 @@ def diloco(base: str, replicas: int, peak: float, outer_rate: float) -> Arm:
 def _data_parallel(peak: float) -> Arm:
     schedule = {"kind": "cosine", "warmup_steps": 60, "final_share": "10 %"}
     outer: dict[str, Any] = {"kind": "adam", "lr": peak, "weight_decay": 0.1, "clip_norm": 1.0, "schedule": schedule}
+    measured = {"data.held_out_every": 300}
     return Arm(
         PARALLEL,
         BASE,
-        {"protocol": {"kind": "data_parallel", "outer": outer}, "peers": 8, "training.batch": SEQUENCES // 8},
-        {"family": PARALLEL, "replicas": 8, "peak": peak, "outer_lr": float("nan")},
+        {
+            "protocol": {"kind": "data_parallel", "outer": outer},
+            "peers": 2,
+            "training.batch": SEQUENCES // 2,
+            **measured,
+        },
+        {"family": PARALLEL, "replicas": 2, "peak": peak, "outer_lr": float("nan")},
     )
 
 
@@ -76,21 +86,28 @@ def tune_peak(_: pd.DataFrame, scale: Scale) -> list[Arm]:
 
 
 def compare(table: pd.DataFrame, scale: Scale) -> list[Arm]:
-    """Data parallelism and DiLoCo at the best peak, DiLoCo at every outer rate."""
+    """Data parallelism at the best peak, and DiLoCo at that and the half of it, at every outer rate."""
     peak = label_of(table, best(table, family=ONE_MACHINE), "peak")
-    replicas = [diloco(BASE, M, peak, rate) for M in PUBLISHED for rate in scale.few(OUTER_RATES)]
-    return [_data_parallel(peak), *replicas]
+    return [
+        _data_parallel(peak),
+        *(
+            diloco(BASE, M, share * peak, rate)
+            for M in PUBLISHED
+            for share in scale.few(PEAK_SHARES)
+            for rate in scale.few(OUTER_RATES)
+        ),
+    ]
 
 
 def tuned(table: pd.DataFrame, replicas: int) -> str:
-    """The arm of M peers with the best outer rate."""
+    """The arm of M peers with the best rates."""
     return best(table, family=DILOCO, replicas=replicas)
 
 
 def _pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
     chain = [PARALLEL, *(tuned(table, M) for M in PUBLISHED)]
     against = [(arm, PARALLEL) for arm in (best(table, family=ONE_MACHINE), *chain[1:])]
-    return against + list(zip(chain[2:], chain[1:], strict=False))
+    return against + [(high, low) for low, high in itertools.pairwise(chain[1:])]
 
 
 def gaps(table: pd.DataFrame) -> dict[int, Interval]:
@@ -99,19 +116,19 @@ def gaps(table: pd.DataFrame) -> dict[int, Interval]:
 
 
 def judge(table: pd.DataFrame) -> list[Verdict]:
-    """Reproduced: one replica within 1 % of data parallelism, and means that rise with M.
+    """Reproduced: one replica is at most 1 % worse than data parallelism, and means rise with M.
 
-    Not: one replica is off by more than 1 %, or the loss falls from one M to the next, with the whole interval.
+    Not: one replica is worse by more, or the loss falls from one M to the next, with the whole interval.
     """
     found = gaps(table)
     steps = {
         (low, high): interval(paired(table, tuned(table, high), tuned(table, low)).percent)
-        for low, high in zip(PUBLISHED, list(PUBLISHED)[1:], strict=False)
+        for low, high in itertools.pairwise(PUBLISHED)
     }
     one = found[1]
-    off = one.low > ABOUT_EQUAL or one.high < -ABOUT_EQUAL
     unsure = [f"M {high} over M {low}" for (low, high), step in steps.items() if step.low <= 0 <= step.high]
     rates = ", ".join(_chosen(table, M) for M in PUBLISHED)
+    peaks = ", ".join(f"{label_of(table, tuned(table, M), 'peak'):g}" for M in PUBLISHED)
     peak = best(table, family=ONE_MACHINE)
     return [
         Verdict(
@@ -120,17 +137,17 @@ def judge(table: pd.DataFrame) -> list[Verdict]:
             claim="replica penalty, H 30, equal tokens: DP, DiLoCo M 1, 2, 4, 8, outer Nesterov tuned",
             source="2503.09799, table 4 (35M parameters)",
             expected="DP ~ M1 < M2 < M4 < M8; " + ", ".join(f"M{M} {gap:+.1f} %" for M, gap in PUBLISHED.items()),
-            rule=f"M1 within {ABOUT_EQUAL:g} % of DP and means that rise with M; "
-            f"not: M1 off by more, or a step down, with its whole interval",
+            rule=f"M1 at most {ABOUT_EQUAL:g} % above DP, and means that rise with M; "
+            "not: M1 above by more, or a step down, with its whole interval",
             ours=f"DP {shown(mean(table, PARALLEL))} nats; "
             + ", ".join(f"M{M} {signed(gap)}" for M, gap in found.items())
-            + f"; outer rates {rates}; peak {label_of(table, peak, 'peak'):g}"
-            + border(table, peak, "peak", family=ONE_MACHINE)
+            + f"; peak of DP {label_of(table, peak, 'peak'):g}{border(table, peak, 'peak', family=ONE_MACHINE)}"
+            + f", of M {peaks}; outer rates {rates}"
             + (f"; within the interval: {', '.join(unsure)}" if unsure else ""),
             error=", ".join(f"M{M} {found[M].mean - gap:+.1f}" for M, gap in PUBLISHED.items()) + " points",
             status=ruled(
-                abs(one.mean) <= ABOUT_EQUAL and all(step.mean > 0 for step in steps.values()),
-                off or any(step.high < 0 for step in steps.values()),
+                one.mean <= ABOUT_EQUAL and all(step.mean > 0 for step in steps.values()),
+                one.low > ABOUT_EQUAL or any(step.high < 0 for step in steps.values()),
             ),
         )
     ]
@@ -146,7 +163,7 @@ def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     """The penalty by M beside the published one, and how the outer rates were tuned."""
     figure = style.headed(
         "What do replicas cost? DiLoCo, H 30, against data parallelism on equal tokens",
-        remark("Left: outer rate tuned for each M. Right: mean over seeds.", verdicts),
+        remark("Left: both rates tuned for each M. Right: means over seeds at the better peak.", verdicts),
         10.5,
         4.8,
     )
@@ -162,7 +179,8 @@ def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     labels = []
     looks = zip(PUBLISHED, (style.BLACK, style.GREEN, style.ORANGE, style.BLUE), ("o", "s", "^", "D"), strict=True)
     for M, color, marker in looks:
-        own = table[(table["family"] == DILOCO) & (table["replicas"] == M)].groupby("outer_lr")["loss.last"].mean()
+        peak = label_of(table, tuned(table, M), "peak")
+        own = select(table, family=DILOCO, replicas=M, peak=peak).groupby("outer_lr")[LOSS].mean()
         tuning.plot(own.index, own, color=color, marker=marker)
         labels.append((float(own.iloc[-1]), f"M {M}", color))
     level = mean(table, PARALLEL).mean
