@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -41,12 +41,19 @@ class Registry(Generic[PartType]):
 
     def register(self, part: type[PartType]) -> type[PartType]:
         """Enrol a part under its `kind`. Raises ValueError when another class holds that name."""
-        kind = part.model_fields["kind"].default
+        field = part.model_fields.get("kind")
+        kind = None if field is None else field.default
+        if not isinstance(kind, str) or not kind:
+            raise ValueError(f"{self.noun} {part.__qualname__} declares no kind, such as kind: Literal['x'] = 'x'")
         holder = self._parts.get(kind)
         if holder is not None and not _same_definition(holder, part):
             raise ValueError(f"{self.noun} {kind!r} is registered twice: {_where(holder)} and {_where(part)}")
         self._parts[kind] = part
         return part
+
+    def put_back(self, parts: Iterable[tuple[str, type[PartType]]]) -> None:
+        """Hold these parts and no others, as `items` gave them."""
+        self._parts = dict(parts)
 
     def __getitem__(self, kind: str) -> type[PartType]:
         if kind not in self._parts:

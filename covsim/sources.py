@@ -204,7 +204,8 @@ def _imported(file: Path, code_hash: str) -> ModuleType:
     sys.modules[module.__name__] = module  # dataclasses look their module up there
     try:
         with _siblings_at_hand(file):
-            exec(compile(file.read_bytes(), str(file), "exec"), vars(module))  # past any stale bytecode
+            code = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)  # past any stale bytecode
+            exec(code, vars(module))
     except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
         raise SourceError(f"{file}: fails as it is imported: {blame(error, file)}") from error

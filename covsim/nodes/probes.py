@@ -38,5 +38,5 @@ class Probe:
             raise sources.SourceError(f"{self._path}: fails on a round: {sources.blame(error, file)}") from error
         try:
             return float(answer)
-        except (TypeError, ValueError):
+        except Exception:
             raise sources.SourceError(f"{self._path}: must return a number, not {type(answer).__name__}") from None

@@ -40,10 +40,13 @@ def payload_bytes(
 
     Exact where the length does not depend on what is sent. Entropy coding: expected, for uniformly random positions;
     real ones of those are up to 1 % shorter. Threshold: expected, for Gaussian values in tensors of many elements.
-    Raises ValueError for shapes that cannot be cut, and for chunks that the index coding cannot reach into.
+    Raises ValueError for shapes that cannot be cut, for chunks that the index coding cannot reach into, and for parts
+    that the wire cannot name.
     """
     grids = [(count, compressor.cut(shape)) for count, shape in groups]
-    return wire.payload_bytes(grids, _writing(compressor, values, indices, packing))
+    writing = _writing(compressor, values, indices, packing)
+    writing.check()
+    return wire.payload_bytes(grids, writing)
 
 
 class TensorCodec(Codec):

@@ -58,6 +58,10 @@ class Interrupted(Exception):
         self.folder = folder
 
 
+class CannotBegin(ValueError):
+    """What only a run can find out: a user's module, probe or task does not fit the rest of the scenario."""
+
+
 class CannotResume(ValueError):
     """The folder holds nothing that this version of covsim could go on with."""
 
@@ -76,7 +80,7 @@ class UnfinishedRun(ValueError):
         self.folder = folder
 
 
-REFUSALS = (CannotResume, CannotWrite, FolderInUse, SourceError, UnfinishedRun)
+REFUSALS = (CannotBegin, CannotResume, CannotWrite, FolderInUse, SourceError, UnfinishedRun)
 """Why a run is not begun; each says so in one line."""
 
 
@@ -100,6 +104,8 @@ def run(
         UnfinishedRun: an unfinished run lies there; the message says how to go on with it.
         FolderInUse: another process is running it.
         CannotWrite: `out` is no place for results.
+        CannotBegin: a user's module, probe or task does not fit the rest of the scenario.
+        SourceError: a user's file is gone, or fails on the way.
         Interrupted: the user pressed Ctrl-C; the folder can be resumed.
     """
     identity = run_id(scenario)
@@ -117,7 +123,11 @@ def run(
             _clear(folder)
             write_text(folder / "scenario.yaml", source_text)
             write_text(folder / "resolved.yaml", resolved_text(scenario))
-        return _execute(scenario, identity, folder, None, observers, interrupted)
+        try:
+            return _execute(scenario, identity, folder, None, observers, interrupted)
+        except CannotBegin:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
 def resume(folder: Path, observers: Sequence[Observer] = ()) -> Run:
@@ -202,7 +212,10 @@ class _Execution:
             scenario.record.level, {name: validator.stake for name, validator in scenario.validators.items()}
         )
         self._tape = tape
-        self._simulation = Simulation(scenario, self._tape, (self._digest.add, self._recorder.observe, *observers))
+        try:
+            self._simulation = Simulation(scenario, self._tape, (self._digest.add, self._recorder.observe, *observers))
+        except ValueError as error:
+            raise CannotBegin(str(error)) from error
 
     def finish(self, interrupted: Callable[[], bool]) -> Run:
         """Run to the end and write everything. Raises Interrupted."""

@@ -51,6 +51,13 @@ def choice_of(field: FieldInfo | None) -> OneOf | None:
     return next((mark for mark in _marks(field) if isinstance(mark, OneOf)), None)
 
 
+def choice_at(root: type[BaseModel], tree: Node, path: Path) -> OneOf | None:
+    """The registry choice that annotates the value at a path, also in a list of parts."""
+    if path and isinstance(path[-1], int):
+        return choice_of(field_at(root, tree, path[:-1]))
+    return choice_of(field_at(root, tree, path))
+
+
 def in_unit(amount: float, field: FieldInfo | None) -> str:
     """An amount as an author would write it for a field: '86400 s' for a duration, plain where there is no unit."""
     render: Any = next((mark.func for mark in _marks(field) if isinstance(mark, PlainSerializer)), "{:.12g}".format)

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from covsim.registry import did_you_mean
 from covsim.scenario.errors import Problem, dotted, excerpt
-from covsim.scenario.lookup import choice_of, field_at, in_unit, model_at, plain_at
+from covsim.scenario.lookup import choice_at, field_at, in_unit, model_at, plain_at
 from covsim.scenario.tree import Node, Path, place_of
 
 CONTRADICTION = "contradiction"
@@ -109,7 +109,7 @@ class _Finding:
 
     def _unknown_part(self) -> str:
         """No kind, or one that is not registered; pydantic lists the tags of a union that is not from a registry."""
-        choice = choice_of(field_at(self._root, self._tree, self._path))
+        choice = choice_at(self._root, self._tree, self._path)
         noun = choice.registry.noun if choice else "part"
         known = list(choice.registry) if choice else _quoted(self._context.get("expected_tags", ""))
         value = plain_at(self._tree, self._path)

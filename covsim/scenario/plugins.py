@@ -7,9 +7,11 @@ models are built again once a file has added to a registry.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.errors import PydanticUserError
 
 from covsim.behaviors import behaviors
 from covsim.gauntlet.selection import selections
@@ -24,7 +26,7 @@ from covsim.protocol.compressors import compressors
 from covsim.protocol.fragments import fragment_rules
 from covsim.protocol.outer import outer_optimizers
 from covsim.protocol.values import value_formats
-from covsim.registry import Registry
+from covsim.registry import Part, Registry
 from covsim.scenario.schema import Scenario
 from covsim.scenario.sections import Cohort
 from covsim.schedules import schedules
@@ -54,23 +56,50 @@ SECTIONS: tuple[type[BaseModel], ...] = (Data, Training, Cohort, Scenario)
 """Sections that hold parts; the scenario holds them all."""
 
 
+_PARTS_OF: dict[str, list[tuple[Registry[Any], type[Part]]]] = {}
+"""What each imported module registered: an edit that is taken back counts again."""
+
+
 def load_plugins(files: Iterable[str]) -> None:
     """Import Python files and make the scenario know the parts that they register.
 
     Raises:
         SourceError: a file is not there, or fails as it is imported.
-        ValueError: it registers a part under a name that is taken.
+        ValueError: a part does not work. Then the registries are as before.
     """
     before = _known()
-    for file in files:
-        import_file(file)
-    if _known() != before:
-        for registry in REGISTRIES:
-            for _, part in registry.items():
+    try:
+        for file in files:
+            _register_parts_of(import_file(file))
+        if _known() != before:
+            _rebuild()
+    except ValueError:
+        for registry, parts in zip(REGISTRIES, before, strict=True):
+            registry.put_back(parts)
+        _rebuild()
+        raise
+
+
+def _register_parts_of(module: ModuleType) -> None:
+    """Note what a module registered as it was imported; if that was long ago, register it again."""
+    name = module.__name__
+    if name not in _PARTS_OF:
+        every = [(registry, part) for registry in REGISTRIES for _, part in registry.items()]
+        _PARTS_OF[name] = [(registry, part) for registry, part in every if part.__module__ == name]
+    for registry, part in _PARTS_OF[name]:
+        registry.register(part)
+
+
+def _rebuild() -> None:
+    for registry in REGISTRIES:
+        for kind, part in registry.items():
+            try:
                 part.model_rebuild(force=True)
-        for section in SECTIONS:
-            section.model_rebuild(force=True)
+            except (PydanticUserError, NameError) as error:  # an annotation that says nothing, for example
+                raise ValueError(f"{registry.noun} {kind!r}: {str(error).splitlines()[0]}") from error
+    for section in SECTIONS:
+        section.model_rebuild(force=True)
 
 
-def _known() -> list[list[tuple[str, type]]]:
+def _known() -> list[list[tuple[str, type[Part]]]]:
     return [registry.items() for registry in REGISTRIES]

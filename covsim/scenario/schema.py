@@ -107,12 +107,22 @@ class Scenario(Section):
         if not self.model.known_before_run:
             return self
         try:
-            plan = self.plan
-            plan.payload_bytes((1, shape) for shape in self.model.shapes.values())
-            plan.fragments.shapes(tuple(self.model.shapes.items()))
+            self.plan.payload_bytes((1, shape) for shape in self.model.shapes.values())
+            self.plan.fragments.shapes(tuple(self.model.shapes.items()))
+        except ValueError as error:
+            raise _contradiction(str(error), "protocol") from None
+        try:
             _ = self.payload_bytes
         except ValueError as error:
             raise _contradiction(str(error), "deployment") from None
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_differ(self) -> Self:
+        kinds = [task.kind for task in self.tasks]
+        for position, kind in enumerate(kinds):
+            if kind in kinds[:position]:
+                raise _contradiction(f"{kind} stands twice; a run has one number for it", "tasks", position)
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
@@ -30,6 +31,7 @@ import torch
 from covsim.record.files import write_text
 from covsim.record.runner import RESULTS, Interrupted, Run, UnfinishedRun, resume, run
 from covsim.scenario import Scenario, resolved_text, run_id
+from covsim.scenario.plugins import load_plugins
 
 JOBS = 2
 RUNS_PER_PROCESS = 20
@@ -217,7 +219,8 @@ class _Worker:
         """Let it begin a run."""
         self.task = task
         with suppress(BrokenPipeError):  # `take` finds out what became of it
-            self.connection.send(task)
+            # Its parts may be classes of plugins, which the other process must import before it reads the rest.
+            self.connection.send((task.scenario.plugins, pickle.dumps(task)))
 
     def take(self) -> tuple[_Task, _Outcome]:
         """The run that has ended, or with which the process has died."""
@@ -268,9 +271,10 @@ def _listen(connection: Connection[Any, Any], tasks: queue.SimpleQueue[_Task | N
     """Pass on what comes in; when the pipe is closed, cut the run that is under way as Ctrl-C would."""
     try:
         while True:
-            task = connection.recv()
+            plugins, packed = connection.recv()
+            load_plugins(plugins)
             busy.set()
-            tasks.put(task)
+            tasks.put(pickle.loads(packed))
     except (EOFError, OSError):
         pass
     finally:

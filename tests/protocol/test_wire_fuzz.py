@@ -377,6 +377,36 @@ def test_every_truncation_and_extension_is_refused_or_canonical() -> None:
             assert reason_to_refuse(each.codec, sealed(longer)) is not None
 
 
+@pytest.mark.parametrize("indices", INDEX_CODINGS)
+@pytest.mark.parametrize("kind", ["fp32", "fp16", "sign"])
+def test_counts_that_do_not_fit_what_follows_are_refused(indices: str, kind: str) -> None:
+    """Of counted payloads, cut anywhere: for some lengths a careless reader would take codes for positions."""
+    threshold = compressors["threshold"](factor=0.1, most=0.5)
+    each = target(Combination(threshold, value_formats[kind](), indices, "packed"))
+    for payload in each.payloads[:2]:
+        counts_start = START + TENSOR * len(TINY_SHAPES) + 4 * len(TINY_SHAPES) * (kind == "sign")
+        for length in range(START + CHECKSUM, len(payload)):
+            assert reason_to_refuse(each.codec, sealed(payload[:length])) is not None
+        for chunk, count in itertools.product(range(len(TINY_SHAPES)), range(8)):
+            body = bytearray(payload)
+            (before,) = struct.unpack_from("<H", body, counts_start + 2 * chunk)
+            struct.pack_into("<H", body, counts_start + 2 * chunk, count)
+            assert (reason_to_refuse(each.codec, sealed(body)) is None) == (count == before)
+
+
+@pytest.mark.parametrize(("kind", "sign"), [("fp4", b"\x08"), ("fp16", b"\x00\x80"), ("fp32", b"\x00\x00\x00\x80")])
+def test_zero_is_written_in_one_way(kind: str, sign: bytes) -> None:
+    """Without a sign: a row whose first value is -0 has the same payload, and one that says -0 is refused."""
+    codec = Combination(compressors["dense"](), value_formats[kind](), "bits12", "packed").codec([(8,)])
+    row = torch.tensor([0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 0.0, 0.0])
+    payload = codec.compress(row[None])[0][0]
+    assert codec.compress(torch.where(row == 0, -0.0, row)[None])[0][0] == payload
+    codes = len(payload) - CHECKSUM - 8 * codec.values.code_bits // 8
+    body = bytearray(payload)
+    body[codes : codes + len(sign)] = bytes(old | new for old, new in zip(body[codes:], sign, strict=False))
+    assert "negative zero" in str(reason_to_refuse(codec, sealed(body)))
+
+
 LARGER_SHAPES: tuple[Shape, ...] = ((128, 128), (65, 130), (256,), (64, 64))
 
 

@@ -139,7 +139,9 @@ def test_it_catches_up_and_pays_for_it(slow_run: tuple[list[Event], int]) -> Non
     read = of(events, Transferred, node=f"peer:{slow}", purpose="gather", complete=True)
     others = {0, 1, 2} - {slow}
     for round in range(3):
-        assert {event.key for event in read[2 * round : 2 * round + 2]} == {f"round-{round}/uid-{uid}" for uid in others}
+        assert {event.key for event in read[2 * round : 2 * round + 2]} == {
+            f"round-{round}/uid-{uid}" for uid in others
+        }
     assert all(event.time_s > 300 for event in read)
     (settled,) = of(events, RoundSettled, uid=slow, round=2)
     assert settled.download_s >= sum(event.num_bytes * 8 / 10e3 for event in read[:6]) * (1 - 1e-9)
@@ -164,9 +166,7 @@ def test_what_it_missed_is_kept_for_it(play: Any) -> None:
     uplink = slow.uplink.model_copy(update={"value": 8 * scenario.payload_bytes / 330})
     speed = slow.speed.model_copy(update={"value": 1.0})
     cohorts = {**scenario.cohorts, "slow": slow.model_copy(update={"uplink": uplink, "speed": speed})}
-    scenario = scenario.model_copy(
-        update={"cohorts": cohorts, "stop": scenario.stop.model_copy(update={"rounds": 12})}
-    )
+    scenario = scenario.model_copy(update={"cohorts": cohorts, "stop": scenario.stop.model_copy(update={"rounds": 12})})
     checkers = all_checkers(put_window_s=scenario.timeline.put_window)
     events, _ = play(scenario, [checker.observe for checker in checkers])
     (joined,) = of(events, NodeJoined, cohort="slow")

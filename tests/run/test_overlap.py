@@ -56,9 +56,7 @@ H, STEP_S, WINDOW_S = 4, 10.0, 200.0
 def streaming(**settings: Any) -> Scenario:
     """Two equal peers that exchange 2 kB, all of theta unless `settings` say otherwise."""
     scenario = loads(BY_HAND)
-    protocol = protocols["streaming_diloco"].model_validate(
-        {"inner_steps": H, "fragments": {"num": 1}, **settings}
-    )
+    protocol = protocols["streaming_diloco"].model_validate({"inner_steps": H, "fragments": {"num": 1}, **settings})
     return scenario.model_copy(update={"protocol": protocol})
 
 
@@ -155,7 +153,7 @@ def test_the_last_round_waits_for_its_own_exchange(overlap: int, play: Any) -> N
 
 
 @pytest.mark.parametrize("overlap", ["none", 0, 2])
-def test_a_round_begins_where_the_one_before_ended(overlap: int | None, play: Any) -> None:
+def test_a_round_begins_where_the_one_before_ended(overlap: int | str, play: Any) -> None:
     """No span of a peer's time is in no round: `time.compute_share` divides by their sum."""
     events, _ = play(streaming(overlap_steps=overlap))
     for uid in (0, 1):
@@ -291,9 +289,7 @@ def test_one_fragment_without_overlap_is_diloco(play: Any) -> None:
     """The same events to the last bit, the payloads' too."""
     outer = {"kind": "nesterov", "lr": 0.5, "momentum": 0.8}
     one = short(overlap_steps="none", mixing=0.0, outer=outer)
-    other = one.model_copy(
-        update={"protocol": protocols["diloco"].model_validate({"inner_steps": H, "outer": outer})}
-    )
+    other = one.model_copy(update={"protocol": protocols["diloco"].model_validate({"inner_steps": H, "outer": outer})})
     (events, first), (_, second) = play(one), play(other)
     assert len({event.loss for event in of(events, HeldOutMeasured)}) == 5
     assert (first.clock, first.learning) == (second.clock, second.learning)

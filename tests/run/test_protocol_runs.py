@@ -6,9 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 from torch import Tensor
 
 from covsim.behaviors import Honest
@@ -34,6 +35,7 @@ from covsim.protocol.composed import Composed
 from covsim.randomness import Streams
 from covsim.record.checkers import all_checkers
 from covsim.scenario import Scenario, loads
+from covsim.scenario.catalog import REGISTRIES
 from covsim.scenario.deployment import num_parameters
 from covsim.scenario.resolve import resolved_text
 from covsim.scenario.sections import Cohort
@@ -168,6 +170,26 @@ def test_bytes_by_hand(kind: str, tiny: Scenario) -> None:
     scenario = under(tiny, kind)
     by_hand = BYTES_PER_PARAMETER[kind] * num_parameters(scenario.charged_tensors)
     assert scenario.payload_bytes == pytest.approx(by_hand, rel=0.003)
+
+
+def test_null_is_a_default_or_nothing() -> None:
+    """What is null is left out of a resolved scenario, so no field may have another default and take null as well."""
+    parts = [part for registry in REGISTRIES.values() for _, part in registry.items()]
+    for model in (*parts, Scenario, *_sections(Scenario)):
+        for name, field in model.model_fields.items():
+            takes_null = type(None) in get_args(field.annotation)
+            assert not takes_null or field.default is None, f"{model.__name__}.{name}"
+
+
+def _sections(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """The models of all fields of a model, at any depth."""
+    below = {
+        kind
+        for field in model.model_fields.values()
+        for kind in (field.annotation, *get_args(field.annotation))
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }
+    return below.union(*map(_sections, below))
 
 
 # Learning -----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from test_protocol_runs import under
 from test_resume import assert_equal, begin, num_events
 
-from covsim.events import Event, OuterStepTaken, Submitted, Trained, Transferred
+from covsim.events import Event, OuterStepTaken, Submitted, Trained
 from covsim.record.checkpoint import Checkpoint, newest_checkpoint
 from covsim.record.runner import Interrupted, resume, run
 from covsim.scenario import Scenario
@@ -21,6 +22,7 @@ When = Callable[[Event], bool]
 
 PROTOCOLS: dict[str, tuple[str, dict[str, Any]]] = {
     "streaming": ("streaming_diloco", {"overlap_steps": 1}),
+    "streaming, waiting": ("streaming_diloco", {"overlap_steps": "none", "mixing": 0.3}),
     "async": ("async_diloco", {"buffer": 12}),
     "sparta": ("sparta", {"share": 0.1}),
     "demo": ("demo", {}),
@@ -48,19 +50,13 @@ def scenario_of(tiny: Scenario, name: str) -> Scenario:
     slow = flippers.model_copy(update={"speed": flippers.speed.model_copy(update={"value": 0.2})})
     return scenario.model_copy(
         update={
-            "protocol": type(scenario.protocol).model_validate_json(_json(whole)),
+            "protocol": type(scenario.protocol).model_validate_json(json.dumps(whole)),
             "cohorts": {**scenario.cohorts, "flippers": slow} if name == "async" else scenario.cohorts,
             "stop": scenario.stop.model_copy(update={"rounds": 6}),
             "record": scenario.record.model_copy(update={"checkpoint": 3600.0}),
             "compute": scenario.compute.model_copy(update={"threads": 1}),
         }
     )
-
-
-def _json(value: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 @pytest.fixture(scope="module")
@@ -122,18 +118,14 @@ def test_resumes_from_any_instant(name: str, tiny: Scenario, uninterrupted: Any,
     assert_equal(folder, whole)
 
 
-@pytest.mark.parametrize("round", [1, 2])
-@pytest.mark.parametrize("kind", [Trained, Transferred, Submitted, OuterStepTaken])
+@pytest.mark.parametrize("kind", [Trained, Submitted, OuterStepTaken])
 def test_own_weights_live_across_a_checkpoint(
-    kind: type[Event], round: int, tiny: Scenario, uninterrupted: Any, tmp_path: Path
+    kind: type[Event], tiny: Scenario, uninterrupted: Any, tmp_path: Path
 ) -> None:
     """Streaming: as steps end, with uploads under way beside them, and as fragments meet own weights."""
 
     def when(event: Event) -> bool:
-        found = getattr(event, "round", None)
-        if isinstance(event, Transferred):
-            found = int(event.key.partition("/")[0].removeprefix("round-"))
-        return isinstance(event, kind) and found == round
+        return isinstance(event, kind) and event.round == 2  # type: ignore[attr-defined]
 
     folder, checkpoint = interrupted(scenario_of(tiny, "streaming"), tmp_path, when)
     assert checkpoint.trainer["values"], "no weights were alive"
@@ -180,9 +172,8 @@ def test_resumes_after_a_kill(name: str, tiny: Scenario, uninterrupted: Any, tmp
     whole = uninterrupted(name)
     scenario = scenario_of(tiny, name)
     often = scenario.model_copy(update={"record": scenario.record.model_copy(update={"checkpoint": 0.05})})
-    again = run(often, "text", out=tmp_path / "whole").folder
     code, folder = begin(often, tmp_path, num_events(whole) * 6 // 10, "SIGKILL")
     assert code == -signal.SIGKILL
     assert saved(folder).num_events > num_events(whole) // 10
     resume(folder)
-    assert_equal(folder, again)
+    assert_equal(folder, whole)

@@ -1,7 +1,8 @@
 """C3: do replicas cost a larger model less? The gap of DiLoCo with eight peers at two sizes, all else equal.
 
-Both sizes see as many tokens in as many rounds; the paper gives a larger model more. The reference is one machine with
-the whole batch, which computes what data parallelism does. What the smaller size needs is shared with C2.
+Both sizes see as many tokens in as many rounds, and are tuned over the same rates; the paper gives a larger model more
+tokens. The reference is one machine with the whole batch, which computes what data parallelism does. What the smaller
+size needs is shared with C2.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from covsim.sweep.papers.tables import best, border, label_of, paired, select, s
 from covsim.sweep.papers.verdicts import Verdict, above
 
 BASES = {"small": replicas.BASE, "large": "papers/c3"}
-PEAKS = {"small": replicas.PEAKS, "large": (4e-3, 8e-3)}
-OUTER_RATES = {"small": replicas.OUTER_RATES, "large": (0.3, 0.5, 0.7)}
 REPLICAS = 8
 
 
@@ -32,17 +31,17 @@ def _tune_peak(_: pd.DataFrame, scale: Scale) -> list[Arm]:
     return [
         _of_size(size, replicas.one_machine(BASES[size], peak))
         for size in ("large", "small")
-        for peak in scale.few(PEAKS[size])
+        for peak in scale.few(replicas.PEAKS)
     ]
 
 
 def _compare(table: pd.DataFrame, scale: Scale) -> list[Arm]:
-    """Eight peers at the best peak of their size and every outer rate."""
+    """Eight peers at the best peak of their size and the half of it, at every outer rate."""
     peaks = {size: label_of(table, best(table, size=size, family=ONE_MACHINE), "peak") for size in BASES}
     return [
-        _of_size(size, replicas.diloco(BASES[size], REPLICAS, peaks[size], rate))
+        _of_size(size, arm)
         for size in ("large", "small")
-        for rate in scale.few(OUTER_RATES[size])
+        for arm in replicas.diloco_grid(BASES[size], REPLICAS, peaks[size], scale)
     ]
 
 
@@ -71,11 +70,11 @@ def judge(table: pd.DataFrame) -> list[Verdict]:
     for size in BASES:
         arm, baseline = _pair(table, size)
         gap = interval(paired(table, arm, baseline).percent)
-        rate, peak = label_of(table, arm, "outer_lr"), label_of(table, baseline, "peak")
+        rate, peak = label_of(table, arm, "outer_lr"), label_of(table, arm, "peak")
         shown_gaps.append(
             f"{_parameters(table, size):,} parameters {signed(gap)} (outer rate {rate:g}"
-            f"{border(table, arm, 'outer_lr', size=size, family=DILOCO)}, peak {peak:g}"
-            f"{border(table, baseline, 'peak', size=size, family=ONE_MACHINE)})"
+            f"{border(table, arm, 'outer_lr', size=size, family=DILOCO)}, peak {peak:g}; DP: peak "
+            f"{label_of(table, baseline, 'peak'):g}{border(table, baseline, 'peak', size=size, family=ONE_MACHINE)})"
         )
     difference = shrinks_by(table)
     return [

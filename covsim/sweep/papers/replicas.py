@@ -63,10 +63,15 @@ def diloco(base: str, replicas: int, peak: float, outer_rate: float) -> Arm:
     )
 
 
+def diloco_grid(base: str, replicas: int, peak: float, scale: Scale) -> list[Arm]:
+    """M peers at a peak and the half of it, at every outer rate."""
+    shares, rates = scale.few(PEAK_SHARES), scale.few(OUTER_RATES)
+    return [diloco(base, replicas, share * peak, rate) for share in shares for rate in rates]
+
+
 def _data_parallel(peak: float) -> Arm:
     schedule = {"kind": "cosine", "warmup_steps": 60, "final_share": "10 %"}
     outer: dict[str, Any] = {"kind": "adam", "lr": peak, "weight_decay": 0.1, "clip_norm": 1.0, "schedule": schedule}
-    measured = {"data.held_out_every": 300}
     return Arm(
         PARALLEL,
         BASE,
@@ -74,7 +79,7 @@ def _data_parallel(peak: float) -> Arm:
             "protocol": {"kind": "data_parallel", "outer": outer},
             "peers": 2,
             "training.batch": SEQUENCES // 2,
-            **measured,
+            "data.held_out_every": 300,
         },
         {"family": PARALLEL, "replicas": 2, "peak": peak, "outer_lr": float("nan")},
     )
@@ -88,15 +93,7 @@ def tune_peak(_: pd.DataFrame, scale: Scale) -> list[Arm]:
 def compare(table: pd.DataFrame, scale: Scale) -> list[Arm]:
     """Data parallelism at the best peak, and DiLoCo at that and the half of it, at every outer rate."""
     peak = label_of(table, best(table, family=ONE_MACHINE), "peak")
-    return [
-        _data_parallel(peak),
-        *(
-            diloco(BASE, M, share * peak, rate)
-            for M in PUBLISHED
-            for share in scale.few(PEAK_SHARES)
-            for rate in scale.few(OUTER_RATES)
-        ),
-    ]
+    return [_data_parallel(peak), *(arm for M in PUBLISHED for arm in diloco_grid(BASE, M, peak, scale))]
 
 
 def tuned(table: pd.DataFrame, replicas: int) -> str:

@@ -98,9 +98,9 @@ class Study:
         """Run every arm over the seeds; returns a row per arm and seed."""
         table = pd.DataFrame()
         for stage in self.stages:
-            arms = stage(table, scale)
             seeds = self.seeds[: scale.num_seeds]
-            each = [(arm, with_seed(_equal_tokens(arm, scale), seed)) for arm in arms for seed in seeds]
+            of_arms = [(arm, scenario_of(arm, scale)) for arm in stage(table, scale)]
+            each = [(arm, with_seed(scenario, seed)) for arm, scenario in of_arms for seed in seeds]
             runs = run_all([scenario for _, scenario in each])
             rows = [self._row(arm, scenario, run) for (arm, scenario), run in zip(each, runs, strict=True)]
             table = pd.concat([table, pd.DataFrame(rows)], ignore_index=True)
@@ -122,7 +122,7 @@ class Study:
         }
 
 
-def _equal_tokens(arm: Arm, scale: Scale) -> Scenario:
+def scenario_of(arm: Arm, scale: Scale = FULL) -> Scenario:
     """The arm's scenario, ended when its peers have seen as many tokens together as those of its base.
 
     It ends by rounds, for an end by tokens would come before the last round is exchanged.
@@ -130,17 +130,16 @@ def _equal_tokens(arm: Arm, scale: Scale) -> Scenario:
     Raises:
         ValueError: no whole number of rounds has so many tokens.
     """
-    base = _load(arm.base, {}, scale)
+    base, own = _load(arm.base, {}, scale), _load(arm.base, arm.overrides, scale)
     tokens = base.planned_rounds * _tokens_per_round(base)
-    own = _load(arm.base, arm.overrides, scale)
     rounds, rest = divmod(tokens, _tokens_per_round(own))
     if rest or not rounds:
         raise ValueError(f"{arm.name}: rounds of {_tokens_per_round(own)} tokens do not make up {tokens}")
-    return _load(arm.base, {**arm.overrides, "stop.rounds": rounds}, scale)
+    return own.model_copy(update={"stop": own.stop.model_copy(update={"rounds": rounds})})
 
 
 def _load(base: str, overrides: Mapping[str, Any], scale: Scale) -> Scenario:
-    changed = {**overrides, **scale.overrides, **{k: v for k, v in overrides.items() if k == "stop.rounds"}}
+    changed = {**overrides, **scale.overrides}
     scenario = load(base, changed)
     inner_steps = scenario.plan.inner_steps
     if scale.shorter == 1 or inner_steps == 1:
