@@ -24,7 +24,7 @@ from covsim.scenario.schema import Scenario
 from covsim.scenario.shipped import find, shipped_scenarios
 from covsim.scenario.tree import Node, merge
 from covsim.scenario.tree import Path as TreePath
-from covsim.sources import Source, absolute, file_of
+from covsim.sources import Source, SourceError, absolute, file_of
 
 MAX_EXTENDS = 16  # files in one chain
 
@@ -117,12 +117,13 @@ def _import_plugins(tree: Node, allowed: bool) -> None:
         names = ", ".join(str(file.value) for file in files)
         raise PluginsNotLoaded(f"names plugins, which only `covsim run` loads: {names}")
     for position, file in enumerate(files):
+        path = _absolute_path(file, ("plugins", position))
         try:
-            load_plugins([_absolute_path(file, ("plugins", position))])
-        except ScenarioError:
-            raise
-        except ValueError as error:
+            load_plugins([path])
+        except SourceError as error:
             raise problem(file.place, str(error), ("plugins", position)) from None
+        except ValueError as error:
+            raise problem(file.place, f"{path}: {error}", ("plugins", position)) from None
 
 
 def _with_absolute_paths(node: Node, kind: Any, marks: Iterable[Any] = (), path: TreePath = ()) -> Node:

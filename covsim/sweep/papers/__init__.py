@@ -7,12 +7,12 @@
 * `error_feedback`, `replicas`, `model_size`, `four_bits`, `density`, `centralized`: a study each
 * `tables`, `drawing`: what they share in reading a table and in drawing it
 * `verdicts`: rows of `results/published/papers.csv`, and the table in the docs
-* `publish`: from runs to files
+* `publishing`: from runs to files
 
 Here runs are started, by `sweep.local`; all else reads tables.
 """
 
-from covsim.sweep.papers.publish import STUDIES, Places, publish, run_studies
+from covsim.sweep.papers.publishing import STUDIES, Places, publish, run_studies
 from covsim.sweep.papers.study import Scale, Study
 from covsim.sweep.papers.verdicts import Verdict
 

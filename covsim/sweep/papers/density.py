@@ -21,11 +21,11 @@ KEPT = (32, 64, 128)
 """Values sent of a chunk: 0.78, 1.56 and 3.13 %."""
 
 INNER_STEPS = (15, 30, 60)
-SPARSE_RATES = {"all": (1.0, 2.0, 4.0), "senders": (0.65, 1.0)}
+SPARSE_RATES = {"all": (1.0, 2.0), "senders": (0.65,)}
 """Outer rates, by what a coordinate's sum is divided by; over all, what a single peer sends counts an eighth."""
 
 DIVISORS = {"all": "as in the paper", "senders": "as deployed"}
-DENSE_RATES = (0.2, 0.4, 0.7)
+DENSE_RATES = (0.2, 0.4)
 SPARSE, DENSE = "sparseloco", "diloco"
 
 

@@ -20,7 +20,7 @@ from covsim.sweep.papers.tables import arms, best, border, by_seed, deviation, l
 from covsim.sweep.papers.verdicts import Verdict, ruled
 
 BASE = "papers/c1"
-RATES = (1.0, 2.0, 4.0)
+RATES = (1.0, 2.0)
 """Outer rates; the first is the report's."""
 
 FEEDBACK, DROPPED, NO_BUFFER = "decay 0.95", "decay 0", "no buffer"

@@ -88,7 +88,7 @@ def save(verdicts: Iterable[Verdict], targets: Collection[str], path: Path) -> l
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
-    return rows
+    return read(path)
 
 
 def read(path: Path) -> list[Row]:
