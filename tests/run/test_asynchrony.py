@@ -24,7 +24,7 @@ from covsim.events import (
 from covsim.nodes.seam import Computed
 from covsim.protocol import protocols
 from covsim.record.checkers import all_checkers
-from covsim.scenario import Scenario, loads
+from covsim.scenario import Scenario, loads, warnings
 from covsim.simulation import Simulation
 
 ONE_IS_SLOW = """
@@ -179,6 +179,16 @@ def test_what_it_missed_is_kept_for_it(play: Any) -> None:
     assert len({event.lineage for event in of(events, OuterStepTaken, round=steps[-1].round)}) == 1
 
 
+def test_a_check_has_nothing_to_say_of_windows() -> None:
+    """Steps are never cut, however slow everybody is."""
+    scenario = loads(ONE_IS_SLOW)
+    slow = {
+        name: cohort.model_copy(update={"speed": scenario.cohorts["slow"].speed})
+        for name, cohort in scenario.cohorts.items()
+    }
+    assert not [line for line in warnings(scenario.model_copy(update={"cohorts": slow})) if "inner steps" in line]
+
+
 # The buffer ---------------------------------------------------------------------------------------------------------
 
 
@@ -238,7 +248,7 @@ def test_equal_fast_peers_and_a_full_buffer_are_diloco(play: Any) -> None:
     assert (buffered.clock, buffered.learning) == (plain.clock, plain.learning)
 
 
-def test_the_order_of_arrival_in_the_buffer_is_everybodys(play: Any) -> None:
+def test_the_order_of_arrival_in_the_buffer_is_everybodys() -> None:
     """Who catches up applies the same payloads in the same groups: all that end together have one theta."""
     simulation = Simulation(under(loads(ONE_IS_SLOW), "async_diloco", buffer=3), Computed())
     while not simulation.finished:

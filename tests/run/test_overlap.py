@@ -28,7 +28,7 @@ from covsim.nodes.seam import Computed
 from covsim.protocol import protocols
 from covsim.randomness import Streams
 from covsim.record.checkers import all_checkers
-from covsim.scenario import Scenario, loads
+from covsim.scenario import Scenario, loads, warnings
 from covsim.simulation import Simulation
 
 BY_HAND = """
@@ -184,6 +184,17 @@ def test_an_exchange_that_is_longer_than_a_window(play: Any) -> None:
     assert of(events, RunStopped)[0].rounds == 4
     assert not any(event.on_time for event in of(events, Submitted))
     assert {event.outcome for event in of(events, Gathered)} == {"empty"}
+
+
+@pytest.mark.parametrize(("overlap", "fit"), [("none", False), (0, False), (2, True), (4, True)])
+def test_a_check_knows_what_overlaps(overlap: int | str, fit: bool, play: Any) -> None:
+    """In 60 s there is room for four steps of 10 s beside an exchange of 26 s only where the two overlap."""
+    scenario = streaming(overlap_steps=overlap)
+    tight = scenario.timeline.model_copy(update={"blocks_per_window": 6, "put_window": 30.0})
+    scenario = scenario.model_copy(update={"timeline": tight})
+    events, _ = play(scenario)
+    assert all(event.steps == H for event in of(events, Trained)) is fit
+    assert any("cannot do all inner steps" in line for line in warnings(scenario)) is not fit
 
 
 # Numbers ------------------------------------------------------------------------------------------------------------

@@ -169,6 +169,20 @@ def test_an_edited_file_is_another_run(folder: Path) -> None:
     assert len(runs) == 4
 
 
+def test_an_edit_after_loading_counts(folder: Path) -> None:
+    """A scenario that is kept, as in a notebook: what runs is what the run is filed under."""
+    scenario = load("mine.yaml")
+    first = run(scenario, SCENARIO, out=folder / "out")
+    (folder / "my_model.py").write_text(MODEL.replace("0.1 * x.cumsum", "0.9 * x.cumsum"))
+    kept = run(scenario, SCENARIO, out=folder / "out")
+    fresh = run(load("mine.yaml"), SCENARIO, out=folder / "again")
+    assert kept.summary["loss.initial"] != first.summary["loss.initial"]
+    assert (kept.folder.name, kept.summary["digest.learning"]) == (
+        fresh.folder.name,
+        fresh.summary["digest.learning"],
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [

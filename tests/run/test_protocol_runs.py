@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
+from test_swarm import drawn
 from torch import Tensor
 
 from covsim.behaviors import Honest
@@ -30,7 +32,7 @@ from covsim.learning.corpus import Batches, Corpus
 from covsim.learning.inner_loop import run_inner_steps
 from covsim.learning.inner_optimizers import OptimizerState
 from covsim.nodes.seam import Computed
-from covsim.protocol import protocols
+from covsim.protocol import Protocol, protocols
 from covsim.protocol.composed import Composed
 from covsim.randomness import Streams
 from covsim.record.checkers import all_checkers
@@ -340,3 +342,57 @@ def test_an_irregular_payload_is_charged_in_proportion(play: Any) -> None:
     regular = scenario.plan.payload_bytes((1, shape) for shape in scenario.model.shapes.values())
     for event in submitted:
         assert event.num_bytes == pytest.approx(event.model_bytes / regular * scenario.payload_bytes)
+
+
+# Any protocol in any company ----------------------------------------------------------------------------------------
+
+FEW = range(3)
+MANY = [pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 40)]
+
+
+def drawn_protocol(luck: random.Random) -> Protocol:
+    """A protocol with settings that nobody would choose, but everybody may."""
+    kind = luck.choice([kind for kind in KINDS if kind != "centralized"])
+    fragments = [{"num": num} for num in (1, 2, 3, 5)]
+    feedback = ["none", {"decay": 0.9, "commit": "landed"}, {"decay": 0.9}]
+    choices: dict[str, list[Any]] = {
+        "inner_steps": [1, 2, 3],
+        "buffer": [1, 3, 8],
+        "staleness_power": [0, 2],
+        "overlap_steps": ["none", 0, 1, 5],
+        "mixing": [0, 0.5],
+        "error_commit": ["compressed", "landed"],
+        "bits": [1, 2, 4, 8],
+        "group": ["tensor", "chunk"],
+        "indices": ["bits12", "bits16", "int64", "entropy"],
+        "packing": ["packed", "byte_per_value"],
+        "share": [0.01, 0.3, 1],
+        "error_feedback": feedback,
+    }
+    if kind == "composed":
+        choices |= {
+            "compressor": ["topk", "random_k", "threshold", "dct", "dense"],
+            "values": ["bin_mean", "uniform", "sign", "fp4", "fp16", "fp32"],
+            "fragments": ["whole", {"kind": "random", "share": 0.1}, *fragments],
+            "outer": [{"kind": "sgd"}, {"kind": "nesterov"}, {"kind": "adam"}, {"kind": "sign_sgd"}],
+        }
+    elif kind == "streaming_diloco":
+        choices["fragments"] = fragments
+    settings = {name: luck.choice(values) for name, values in choices.items() if name in protocols[kind].model_fields}
+    return protocols[kind].model_validate(settings)
+
+
+@pytest.mark.parametrize("seed", [*FEW, *MANY])
+def test_no_rule_is_broken_by_any_protocol(seed: int, tiny: Scenario, play: Any) -> None:
+    """Random links, behaviors and lists as in the swarm, but under any protocol; most payloads are in time."""
+    luck = random.Random(seed)
+    scenario = drawn(tiny, seed).model_copy(update={"protocol": drawn_protocol(luck)})
+    factor = luck.choice([0.3, 1, 1]) * scenario.payload_bytes / tiny.payload_bytes
+    cohorts = {name: widened(cohort, factor) for name, cohort in scenario.cohorts.items()}
+    scenario = scenario.model_copy(update={"cohorts": cohorts})
+    checkers = all_checkers(put_window_s=scenario.timeline.put_window)
+    events, digest = play(scenario, [checker.observe for checker in checkers])
+    assert isinstance(events[-1], RunStopped)
+    assert events[-1].rounds == 3, resolved_text(scenario)
+    assert not [event for event in events if isinstance(event, Evaluated) and event.status == "invalid"]
+    assert digest.learning == play(scenario)[1].learning

@@ -16,7 +16,7 @@ from test_resume import assert_equal, begin, num_events
 from covsim.events import Event, OuterStepTaken, Submitted, Trained
 from covsim.record.checkpoint import Checkpoint, newest_checkpoint
 from covsim.record.runner import Interrupted, resume, run
-from covsim.scenario import Scenario
+from covsim.scenario import Scenario, population
 
 When = Callable[[Event], bool]
 
@@ -136,13 +136,14 @@ def test_own_weights_live_across_a_checkpoint(
 def test_an_upload_under_way_is_settled_after_the_checkpoint(
     tiny: Scenario, uninterrupted: Any, tmp_path: Path
 ) -> None:
-    """What was sent leaves the error buffer when it has landed; the late peer's never does."""
+    """The late peer is uploading as the run is cut, in vain: all of its update goes back into its error buffer."""
     whole = uninterrupted("landed")
-    folder, checkpoint = interrupted(
-        scenario_of(tiny, "landed"), tmp_path, lambda event: isinstance(event, Submitted) and event.round == 2
-    )
-    unsettled = checkpoint.feedback["unsettled"]
-    assert 0 < len(unsettled) < len(checkpoint.feedback["buffers"])
+    scenario = scenario_of(tiny, "landed")
+    late_s = 2 * scenario.window_s + 301.0  # its upload for round 1 begins 300 s after the window
+    folder, checkpoint = interrupted(scenario, tmp_path, lambda event: event.time_s > late_s)
+    (late,) = (spec.uid for spec in population(scenario) if spec.cohort == "late")
+    assert late in checkpoint.feedback["unsettled"]
+    assert set(checkpoint.feedback["unsettled"]) < set(checkpoint.feedback["buffers"])
     resume(folder)
     assert_equal(folder, whole)
 

@@ -248,6 +248,16 @@ def test_an_edit_that_is_taken_back(folder: Path) -> None:
     assert seen[0][0] != seen[1][0]
 
 
+def test_an_edit_after_loading_counts(folder: Path) -> None:
+    """A scenario that is kept, as in a notebook: what runs is what the run is filed under."""
+    scenario = load("mine.yaml")
+    run(scenario, SCENARIO, out=folder / "out")
+    (folder / "my_parts.py").write_text(PARTS.replace("Sgd(lr=1.0)", "Sgd(lr=0.1)"))
+    kept = run(scenario, SCENARIO, out=folder / "out")
+    fresh = run(load("mine.yaml"), SCENARIO, out=folder / "again")
+    assert (kept.folder.name, kept.summary["digest.learning"]) == (fresh.folder.name, fresh.summary["digest.learning"])
+
+
 def test_a_plugin_is_found_from_the_file_that_names_it(folder: Path) -> None:
     below = folder / "below"
     below.mkdir()

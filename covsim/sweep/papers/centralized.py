@@ -1,6 +1,6 @@
 """C6: what decentralization costs. SparseLoCo and data parallelism among eight peers, and one machine, on equal tokens.
 
-SparseLoCo and one machine get the best of three peak rates each, data parallelism that of one machine, whose steps it
+SparseLoCo and one machine get the best of two peak rates each, data parallelism that of one machine, whose steps it
 does. There is no threshold on who wins.
 """
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from covsim.report import style
 from covsim.sweep.interval import interval
-from covsim.sweep.papers.drawing import remark, rows_of, spread
+from covsim.sweep.papers.drawing import headed, rows_of, spread
 from covsim.sweep.papers.study import LOSS, Arm, Scale, Study
 from covsim.sweep.papers.tables import best, border, by_seed, label_of, mean, paired, shown, signed
 from covsim.sweep.papers.verdicts import Verdict, ruled
@@ -102,9 +102,10 @@ def _shown(table: pd.DataFrame, family: str, arm: str) -> str:
 
 def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     """Loss and both accuracies, a row per way of training."""
-    figure = style.headed(
+    figure = headed(
         "What does decentralization cost? Three ways to train on the same number of tokens",
-        remark("Dashed: guessing among four choices.", verdicts),
+        "Dashed: guessing among four choices.",
+        verdicts,
         12.0,
         3.6,
     )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from covsim.report import style
 from covsim.sweep.interval import interval
-from covsim.sweep.papers.drawing import remark, spread
+from covsim.sweep.papers.drawing import headed, spread
 from covsim.sweep.papers.study import Arm, Scale, Study
 from covsim.sweep.papers.tables import best, border, by_seed, label_of, mean, paired, select, signed
 from covsim.sweep.papers.verdicts import Verdict, ruled
@@ -43,7 +43,7 @@ def _arms(_: pd.DataFrame, scale: Scale) -> list[Arm]:
 def _sparse(over: str, inner_steps: int, k: int, rate: float) -> Arm:
     density = 100 * k / CHUNK
     return Arm(
-        f"H {inner_steps}, {density:.2f} %, over {over}, outer rate {rate:g}",
+        f"H {inner_steps}, {density:.2g} %, over {over}, outer rate {rate:g}",
         BASE,
         {
             "aggregate.over": over,
@@ -141,7 +141,7 @@ def _rise(table: pd.DataFrame, id: str, over: str) -> Verdict:
         expected="best density at H 15 <= H 30 <= H 60, and rising",
         rule="densities of the lowest means never fall and end higher, and at either end of H the own one beats that "
         "of the other end beyond the interval; not: they fall, and that is so",
-        ours=", ".join(f"H {H}: {density:.2f} %" for H, density in chosen.items())
+        ours=", ".join(f"H {H}: {density:.2g} %" for H, density in chosen.items())
         + ("" if clear else "; the ends do not differ beyond their intervals"),
         error="-",
         status=ruled(clear and not falls, clear and falls),
@@ -150,9 +150,10 @@ def _rise(table: pd.DataFrame, id: str, over: str) -> Verdict:
 
 def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     """Loss by density, a panel per H, with tuned DiLoCo as a band across."""
-    figure = style.headed(
+    figure = headed(
         "How sparse may updates be? SparseLoCo by density and inner steps, beside tuned DiLoCo",
-        remark("All at their best outer rate; the band is the interval of DiLoCo.", verdicts),
+        "All at their best outer rate; the band is the interval of DiLoCo.",
+        verdicts,
         11.5,
         4.6,
     )
@@ -163,12 +164,13 @@ def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
         axes.axhspan(dense.low, dense.high, color=style.ORANGE, alpha=0.2, lw=0)
         labels = [(dense.mean, "DiLoCo", style.ORANGE)]
         axes.axhline(dense.mean, color=style.ORANGE)
-        for over, color, marker in (("all", style.BLUE, "o"), ("senders", style.GREEN, "s")):
+        for over, color, marker, aside in (("all", style.BLUE, "o", -0.12), ("senders", style.GREEN, "s", 0.12)):
+            places = [place + aside for place in range(len(densities))]
             own = [list(by_seed(table, _at(table, over, H, density)).values()) for density in densities]
-            middles = [spread(axes, place, values, color, marker=marker) for place, values in enumerate(own)]
-            axes.plot(range(len(densities)), middles, color=color, lw=1)
+            middles = [spread(axes, *each, color, marker=marker) for each in zip(places, own, strict=True)]
+            axes.plot(places, middles, color=color, lw=1)
             labels.append((middles[-1], f"over {over}", color))
-        axes.set_xticks(range(len(densities)), [f"{density:.2f}" for density in densities])
+        axes.set_xticks(range(len(densities)), [f"{density:.2g}" for density in densities])
         axes.set(title=f"H {H}", xlabel="Values sent of a chunk (%)")
     panels[0].set_ylabel("Held-out loss (nats per token)")
     style.label_lines(panels[-1], labels)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from covsim.report import style
 from covsim.sweep.interval import interval
 from covsim.sweep.papers.verdicts import Verdict
 
 LEGEND = "Pale dots: single seeds. Bold: mean over seeds with its 95 % interval (Student's t)."
+CHARACTERS_PER_INCH = 13
 _JITTER = 0.07
 
 
@@ -50,7 +53,8 @@ def rows_of(axes: Axes, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", labelcolor=style.INK, length=0)
 
 
-def remark(text: str, verdicts: Sequence[Verdict]) -> str:
-    """What stands under a figure: how to read it, and what became of its claims."""
+def headed(title: str, remark: str, verdicts: Sequence[Verdict], width: float, height: float) -> Figure:
+    """An empty figure, inches wide and high; below it how to read it, and what became of its claims."""
+    text = textwrap.fill(f"{remark} {LEGEND}", int(CHARACTERS_PER_INCH * width))
     statuses = "  ".join(f"{verdict.id}: {verdict.status}." for verdict in verdicts)
-    return f"{text} {LEGEND}\n{statuses}"
+    return style.headed(title, f"{text}\n{statuses}", width, height)

@@ -1,7 +1,7 @@
 """C1: does error feedback matter when 1.56 % of the values are sent in 2 bits?
 
 Without it a payload is smaller, so a larger outer rate makes up for a part of what is lost. The gates compare at the
-report's rate; further rows let either side have the best of three rates.
+report's rate; further rows let either side have the best of two rates.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from covsim.report import style
 from covsim.sweep.interval import interval
-from covsim.sweep.papers.drawing import remark, rows_of, spread
+from covsim.sweep.papers.drawing import headed, rows_of, spread
 from covsim.sweep.papers.study import Arm, Scale, Study
 from covsim.sweep.papers.tables import arms, best, border, by_seed, deviation, label_of, mean, paired, shown
 from covsim.sweep.papers.verdicts import Verdict, ruled
@@ -109,9 +109,10 @@ def _verdict(
 
 def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     """A row per arm: loss of every seed, mean and interval."""
-    figure = style.headed(
+    figure = headed(
         "Does error feedback matter when 1.56 % of the values are sent in 2 bits?",
-        remark("8 peers, 20 rounds of 30 steps; outer rate 1 is the report's.", verdicts),
+        "8 peers, 20 rounds of 30 steps; outer rate 1 is the report's.",
+        verdicts,
         10.5,
         5.2,
     )

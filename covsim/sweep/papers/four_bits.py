@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from covsim.report import style
 from covsim.sweep.interval import interval
-from covsim.sweep.papers.drawing import remark, rows_of, spread
+from covsim.sweep.papers.drawing import headed, rows_of, spread
 from covsim.sweep.papers.study import Arm, Scale, Study
 from covsim.sweep.papers.tables import mean, paired, shown, signed
 from covsim.sweep.papers.verdicts import Verdict, within
@@ -62,9 +62,10 @@ def judge(table: pd.DataFrame) -> list[Verdict]:
 
 def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     """The change of every seed, by format, and the band of the claim."""
-    figure = style.headed(
+    figure = headed(
         "Do four bits lose anything? Dense pseudo-gradients of 2 peers, no error feedback",
-        remark(f"Band: the {LOSSLESS:g} % of the claim.", verdicts),
+        f"Band: the {LOSSLESS:g} % of the claim.",
+        verdicts,
         8.5,
         4.0,
     )

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from covsim.report import style
 from covsim.sweep.interval import Interval, interval
 from covsim.sweep.papers import replicas
-from covsim.sweep.papers.drawing import remark, spread
+from covsim.sweep.papers.drawing import headed, spread
 from covsim.sweep.papers.replicas import DILOCO, ONE_MACHINE
 from covsim.sweep.papers.study import Arm, Scale, Study
 from covsim.sweep.papers.tables import best, border, label_of, paired, select, shown, signed
@@ -98,9 +98,10 @@ def _parameters(table: pd.DataFrame, size: str) -> int:
 
 def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     """The gap of every seed at both sizes."""
-    figure = style.headed(
+    figure = headed(
         "Do replicas cost a larger model less? DiLoCo with 8 peers, H 30",
-        remark("Both sizes on as many tokens, both sides tuned. Gray lines join equal seeds.", verdicts),
+        "Both sizes on as many tokens, both sides tuned. Gray lines join equal seeds.",
+        verdicts,
         8.0,
         4.8,
     )

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from covsim.report import style
 from covsim.sweep.interval import Interval, interval
-from covsim.sweep.papers.drawing import remark, spread
+from covsim.sweep.papers.drawing import headed, spread
 from covsim.sweep.papers.study import LOSS, Arm, Scale, Study
 from covsim.sweep.papers.tables import best, border, label_of, mean, paired, select, shown, signed
 from covsim.sweep.papers.verdicts import Verdict, ruled
@@ -158,9 +158,10 @@ def _chosen(table: pd.DataFrame, replicas: int) -> str:
 
 def draw(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     """The penalty by M beside the published one, and how the outer rates were tuned."""
-    figure = style.headed(
+    figure = headed(
         "What do replicas cost? DiLoCo, H 30, against data parallelism on equal tokens",
-        remark("Left: both rates tuned for each M. Right: means over seeds at the better peak.", verdicts),
+        "Left: both rates tuned for each M. Right: means over seeds at the better peak.",
+        verdicts,
         10.5,
         4.8,
     )
