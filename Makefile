@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-all check benchmark studies schema clean
+.PHONY: run test test-all check benchmark studies papers schema clean
 
 run: $(INSTALLED)
 	$(BIN)/covsim run scenarios/covenant72b.yaml
@@ -28,6 +28,9 @@ benchmark: $(INSTALLED)
 
 studies: $(INSTALLED)
 	$(BIN)/python -m covsim.sweep.studies contrast flagship
+
+papers: $(INSTALLED)
+	$(BIN)/covsim papers all
 
 schema: $(INSTALLED)
 	$(BIN)/covsim schema > scenarios/schema.json

@@ -159,12 +159,13 @@ def papers(
 ) -> None:
     """Run the studies of published claims, and publish what they show."""
     from covsim.registry import did_you_mean
-    from covsim.sweep.papers import STUDIES
+    from covsim.sweep.papers import SIZES, STUDIES
     from covsim.sweep.papers.__main__ import main as run_studies
 
+    known = [*STUDIES, SIZES]
     for name in names or []:
-        if name not in (*STUDIES, "all"):
-            _fail(f"no study is called {name!r}{did_you_mean(name, STUDIES)}; there are {', '.join(STUDIES)}")
+        if name not in (*known, "all"):
+            _fail(f"no study is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")
     raise typer.Exit(run_studies([*(names or ["all"]), *([] if jobs is None else ["--jobs", str(jobs)])]))
 
 

@@ -31,7 +31,7 @@ from covsim.record.summary import summary
 from covsim.record.tape import Tape, TapeMismatch
 from covsim.scenario import Scenario, ScenarioError, load
 from covsim.scenario.deployment import num_parameters
-from covsim.scenario.resolve import resolved_text, run_id
+from covsim.scenario.resolve import resolved_text, run_id, with_files_as_they_are
 from covsim.simulation import Simulation
 from covsim.sources import SourceError
 
@@ -108,6 +108,10 @@ def run(
         SourceError: a user's file is gone, or fails on the way.
         Interrupted: the user pressed Ctrl-C; the folder can be resumed.
     """
+    try:
+        scenario = with_files_as_they_are(scenario)
+    except ScenarioError as error:
+        raise CannotBegin(str(error.problems[0])) from error
     identity = run_id(scenario)
     folder = (out or RESULTS) / scenario.name / identity
     with ExitStack() as stack:

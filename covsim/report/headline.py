@@ -40,9 +40,10 @@ def _cost(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     ratio, ratio_of_model = summary["network.compression_ratio"], summary["network.compression_ratio_model"]
     utilization, share = summary["time.compute_utilization"], summary["time.compute_share"]
     total_s, training_s = summary["wall.total_s"], summary["wall.training_s"]
+    compression = f"{_number(ratio, '.1f')}x deployment, {_number(ratio_of_model, '.1f')}x model, against fp32"
     return [
         ("payload", f"{_size(summary['network.payload_bytes'])} as charged"),
-        ("compression", f"{_number(ratio, '.1f')}x deployment, {_number(ratio_of_model, '.1f')}x model, against fp32"),
+        ("compression", compression if summary["network.payload_bytes"] else "nothing travels"),
         ("network", f"{_size(summary['network.bytes_up'])} up, {_size(summary['network.bytes_down'])} down"),
         ("simulated time", _duration(summary["time.simulated_s"])),
         ("compute", f"{_number(utilization, '.1%')} of working time, {_number(share, '.1%')} of all time"),

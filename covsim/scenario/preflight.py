@@ -42,6 +42,8 @@ def _empty_cohorts(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[st
 
 def _inner_steps(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     """Peers whose upload, gather and H steps do not fit one window; that some are slow is the rule, not a warning."""
+    if scenario.plan.asynchrony:  # steps are never cut
+        return
     wanted = scenario.plan.inner_steps
     fitting = [_steps_that_fit(scenario, peer) for peer in peers]
     short = [steps for steps in fitting if steps < wanted]
@@ -173,9 +175,11 @@ def _num_gathered(scenario: Scenario) -> int:
 
 
 def _steps_that_fit(scenario: Scenario, peer: PeerSpec) -> int:
-    gather_s = min(_gather_s(scenario, peer), scenario.timeline.gather_timeout)
-    left_s = scenario.window_s - _upload_s(scenario, peer) - gather_s
-    return int(left_s * peer.speed / scenario.deployment.inner_step + 1e-9)
+    """Inner steps that a window has room for, beside what of an exchange does not overlap with them."""
+    step_s = scenario.deployment.inner_step / peer.speed
+    exchange_s = _upload_s(scenario, peer) + min(_gather_s(scenario, peer), scenario.timeline.gather_timeout)
+    hidden_s = (scenario.plan.overlap_steps or 0) * step_s
+    return int((scenario.window_s - max(0.0, exchange_s - hidden_s)) / step_s + 1e-9)
 
 
 def _median_peer(peers: Sequence[PeerSpec], key: Callable[[PeerSpec], float]) -> PeerSpec:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 import covsim
+from covsim.scenario.loading import loads
 from covsim.scenario.schema import Scenario
 from covsim.sources import BY_CONTENT
 
@@ -26,6 +27,15 @@ def resolved_text(scenario: Scenario) -> str:
     text = io.StringIO()
     yaml.dump(scenario.model_dump(mode="json", exclude_none=True), text)
     return text.getvalue()
+
+
+def with_files_as_they_are(scenario: Scenario) -> Scenario:
+    """The same scenario, with what its files hold now; one that was loaded earlier may hold what they held then.
+
+    Raises ScenarioError or SourceError if a file is gone or no longer fits.
+    """
+    by_name, by_content = (scenario.model_dump(mode="json", context=context) for context in (None, BY_CONTENT))
+    return scenario if by_name == by_content else loads(resolved_text(scenario))
 
 
 def run_id(scenario: Scenario) -> str:

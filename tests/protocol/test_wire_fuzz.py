@@ -407,6 +407,17 @@ def test_zero_is_written_in_one_way(kind: str, sign: bytes) -> None:
     assert "negative zero" in str(reason_to_refuse(codec, sealed(body)))
 
 
+@pytest.mark.parametrize("kind", ["fp4", "sign"])
+def test_sizes_have_no_sign_and_nothing_has_no_codes(kind: str) -> None:
+    """Else minus a size would turn all signs, or zeros would have as many payloads as codes."""
+    codec = Combination(compressors["dense"](), value_formats[kind](), "bits12", "packed").codec([(8,)])
+    payload = codec.compress(torch.tensor([[-1.0, 1.0, -1.0, 0.5, 0.0, 0.0, 0.0, 0.0]]))[0][0]
+    for size, reason in [(-1.0, "a negative size"), (-0.0, "a negative size"), (0.0, "of size 0 has values")]:
+        body = bytearray(payload)
+        struct.pack_into("<f", body, START + TENSOR, size)
+        assert reason in str(reason_to_refuse(codec, sealed(body)))
+
+
 LARGER_SHAPES: tuple[Shape, ...] = ((128, 128), (65, 130), (256,), (64, 64))
 
 

@@ -23,6 +23,7 @@ from covsim.sweep.papers import (
     Verdict,
     centralized,
     publish,
+    publish_sizes,
     replicas,
     run_studies,
     tables,
@@ -142,13 +143,13 @@ def test_the_small_size_of_c3_shares_its_runs_with_c2() -> None:
 
 
 def feedback_helps(gain_all: float, gain_senders: float, at_best: float) -> Callable[[Labels], float]:
-    """Losses of C1: what is lost without feedback at the report's rate, by divisor, and at rate 4."""
+    """Losses of C1: what is lost without feedback at the report's rate, by divisor, and at rate 2."""
 
     def loss(labels: Labels) -> float:
         if labels["feedback"] == "decay 0.95":
             return 2.0 + 0.5 * (labels["outer_lr"] - 1)
         gain = gain_all if labels["over"] == "all" else gain_senders
-        return 2.0 + {1.0: gain, 2.0: 3.0, 4.0: at_best}[labels["outer_lr"]]
+        return 2.0 + {1.0: gain, 2.0: at_best}[labels["outer_lr"]]
 
     return loss
 
@@ -168,7 +169,7 @@ def test_c1_lets_either_side_have_its_best_rate() -> None:
     found = statuses("c1", table)
     assert (found["C1"], found["C1c"]) == ("reproduced", "not reproduced")
     (report,) = (verdict for verdict in STUDIES["c1"].judge(table) if verdict.id == "C1c")
-    assert "outer rates 1 (border), 4 (border)" in report.ours
+    assert "outer rates 1 (border), 2 (border)" in report.ours
 
 
 def test_c1_is_inconclusive_between() -> None:
@@ -202,7 +203,7 @@ def test_c2(of_replicas: dict[str, float], expected: str) -> None:
     table = table_of("c2", penalties(**of_replicas))
     (verdict,) = STUDIES["c2"].judge(table)
     assert verdict.status == expected
-    assert "peak of DP 0.008, of M 0.008, 0.008, 0.008, 0.008; outer rates 0.5, 0.5, 0.5, 0.5" in verdict.ours
+    assert "peak of DP 0.008 (border), of M 0.008, 0.008, 0.008, 0.008; outer rates 0.5, 0.5, 0.5, 0.5" in verdict.ours
     assert f"M8 {of_replicas['m8']:+.1f}" in verdict.ours
 
 
@@ -519,3 +520,14 @@ def test_the_page_shows_the_published_rows() -> None:
     for row in verdicts.read(PUBLISHED / "papers.csv"):
         (line,) = (line for line in table.splitlines() if line.startswith(f"| {row['id']} |"))
         assert line.endswith(f"| {row['status']} |")
+
+
+def test_sizes_are_judged_by_formula(tmp_path: Path) -> None:
+    """All five targets, each with the number that its own formula gives, and they stand in file and page."""
+    places = Places(published=tmp_path, page=tmp_path / "validation.md")
+    found = {each.id: each for each in publish_sizes(places)}
+    assert list(found) == ["A1", "A2", "A3", "A10", "A11"]
+    assert {each.status for each in found.values()} == {"reproduced"}
+    assert found["A1"].ours.startswith("1.99 GB; 146.3x vs fp32, 73.1x vs bf16")
+    assert [row["id"] for row in verdicts.read(tmp_path / "papers.csv")] == ["A1", "A2", "A3", "A10", "A11"]
+    assert "7.364 bits" in places.page.read_text()

@@ -5,6 +5,7 @@
 
 * `study`: arms, seeds, equal tokens, and one tidy table
 * `error_feedback`, `replicas`, `model_size`, `four_bits`, `density`, `centralized`: a study each
+* `sizes`: rows about payload sizes, by formula
 * `tables`, `drawing`: what they share in reading a table and in drawing it
 * `verdicts`: rows of `results/published/papers.csv`, and the table in the docs
 * `publishing`: from runs to files
@@ -12,8 +13,18 @@
 Here runs are started, by `sweep.local`; all else reads tables.
 """
 
-from covsim.sweep.papers.publishing import STUDIES, Places, publish, run_studies
+from covsim.sweep.papers.publishing import SIZES, STUDIES, Places, publish, publish_sizes, run_studies
 from covsim.sweep.papers.study import Scale, Study
 from covsim.sweep.papers.verdicts import Verdict
 
-__all__ = ["STUDIES", "Places", "Scale", "Study", "Verdict", "publish", "run_studies"]
+__all__ = [
+    "SIZES",
+    "STUDIES",
+    "Places",
+    "Scale",
+    "Study",
+    "Verdict",
+    "publish",
+    "publish_sizes",
+    "run_studies",
+]

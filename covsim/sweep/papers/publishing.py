@@ -27,6 +27,7 @@ from covsim.sweep.papers import (
     four_bits,
     model_size,
     replicas,
+    sizes,
     tables,
     verdicts,
 )
@@ -49,6 +50,17 @@ class Places:
     def table(self, study: Study, suffix: str = ".csv") -> Path:
         """A file of a study."""
         return self.published / "papers" / f"{study.name}{suffix}"
+
+
+SIZES = "sizes"
+"""The rows about payload sizes, which follow from formulas."""
+
+
+def publish_sizes(places: Places) -> list[Verdict]:
+    """Work out the rows about payload sizes, and write them."""
+    found = sizes.judge()
+    verdicts.document(verdicts.save(found, sizes.TARGETS, places.published / "papers.csv"), places.page)
+    return found
 
 
 def run_studies(
