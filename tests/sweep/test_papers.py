@@ -193,7 +193,7 @@ def penalties(**of_replicas: float) -> Callable[[Labels], float]:
     ("of_replicas", "expected"),
     [
         ({"m1": -0.1, "m2": 0.7, "m4": 2.0, "m8": 3.9}, "reproduced"),
-        ({"m1": -3.0, "m2": 0.7, "m4": 5.0, "m8": 20.0}, "reproduced"),
+        ({"m1": -3.0, "m2": 0.7, "m4": 5.0, "m8": 20.0}, "not reproduced"),
         ({"m1": 4.0, "m2": 5.0, "m4": 6.0, "m8": 7.0}, "not reproduced"),
         ({"m1": 0.0, "m2": 3.0, "m4": 2.0, "m8": 4.0}, "not reproduced"),
         ({"m1": 0.0, "m2": 1.0, "m4": 0.99, "m8": 4.0}, "inconclusive"),
@@ -315,6 +315,13 @@ def test_pairing_removes_what_seeds_share() -> None:
     found = tables.paired(table, "fp4", "fp32")
     assert found.differences == pytest.approx([0.01] * 10)
     assert tables.deviation(table, "fp4") > 0.02
+
+
+def test_a_best_value_at_the_end_of_its_grid_is_marked() -> None:
+    table = pd.DataFrame({"arm": ["low", "middle", "high"], "seed": 1, "rate": [1.0, 2.0, 3.0], LOSS: 2.0})
+    marks = [tables.border(table, arm, "rate") for arm in ("low", "middle", "high")]
+    assert marks == [" (border)", "", " (border)"]
+    assert tables.border(table, "low", "rate", seed=1, rate=1.0) == " (not tuned)"
 
 
 # Files ---------------------------------------------------------------------------------------------------------------

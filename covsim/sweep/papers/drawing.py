@@ -15,7 +15,7 @@ from covsim.sweep.interval import interval
 from covsim.sweep.papers.verdicts import Verdict
 
 LEGEND = "Pale dots: single seeds. Bold: mean over seeds with its 95 % interval (Student's t)."
-CHARACTERS_PER_INCH = 13
+CHARACTERS_PER_INCH = 14
 _JITTER = 0.07
 
 

@@ -67,8 +67,10 @@ def label_of(table: pd.DataFrame, arm: str, label: str) -> float:
 
 
 def border(table: pd.DataFrame, arm: str, label: str, **labels: Any) -> str:
-    """' (border)' if the tuned value of an arm is the first or the last that was tried, else nothing."""
+    """' (border)' if an arm's best value is the first or the last of those tried, ' (not tuned)' if it is alone."""
     tried = select(table, **labels)[label]
+    if tried.min() == tried.max():
+        return " (not tuned)"
     return " (border)" if label_of(table, arm, label) in (tried.min(), tried.max()) else ""
 
 
