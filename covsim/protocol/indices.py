@@ -148,7 +148,7 @@ class Entropy(Coder):
         return None
 
     def most_bytes(self, num_positions: int, sizes: Counts) -> int:
-        """All bitmaps: whatever is chosen instead is shorter, but for the ends of two streams."""
+        """Rice parameter 0 in every chunk: what is chosen instead is shorter, but for the ends of two streams."""
         return len(sizes) + int(sizes.sum()) // 8 + 2
 
     def expected_bits(self, grid: ChunkGrid) -> float:
