@@ -13,6 +13,7 @@ From numbers to bytes
 * `compressors`: which values are sent (registry); `chunks`, `dct`: how tensors are cut, and transformed
 * `values`: how a value is written (registry); `quantize`: a few bits by the mean of each bin
 * `indices`: how positions are written (numpy only)
+* `invalid`: what a decoder says to bytes that it does not accept (numpy only)
 * `wire`: the payload's bytes, and a decoder that believes nothing (numpy only); `claims`: what a header says
 * `codec`: all of these together
 * `error_feedback`: what was left out stays for later

@@ -167,6 +167,14 @@ def resume(folder: Path, observers: Sequence[Observer] = ()) -> Run:
             raise CannotResume(f"{folder}: cannot be resumed, run it again with --force: {error}") from error
 
 
+def run_or_resume(scenario: Scenario, out: Path | None = None) -> Run:
+    """Run a scenario, or go on with it where it was cut, or find it done. Raises what `run` and `resume` do."""
+    try:
+        return run(scenario, resolved_text(scenario), out)
+    except UnfinishedRun as unfinished:
+        return resume(unfinished.folder)
+
+
 def scenario_of(folder: Path) -> Scenario:
     """The scenario of the run in a folder. Raises CannotResume."""
     resolved = folder / "resolved.yaml"

@@ -14,6 +14,7 @@ It may import the leaves, `learning`, `protocol`, `world`, `gauntlet` and `behav
 * `twins`: the same under another seed, the same without cheaters
 * `preflight`: warnings of what cannot work
 * `resolve`: a scenario as text again; the identity of a run
+* `registries`: every registry whose parts it can name
 * `catalog`, `json_schema`: what can be named, for people and for editors
 """
 

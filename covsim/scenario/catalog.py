@@ -4,44 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
 
-from covsim.behaviors import behaviors
-from covsim.gauntlet.selection import selections
-from covsim.learning.inner_loop import inner_optimizers
-from covsim.learning.model import models
-from covsim.learning.shardings import shardings
-from covsim.learning.tasks import tasks
-from covsim.protocol import protocols
-from covsim.protocol.aggregators import aggregators
-from covsim.protocol.compressors import compressors
-from covsim.protocol.fragments import fragment_rules
-from covsim.protocol.outer import outer_optimizers
-from covsim.protocol.values import value_formats
-from covsim.registry import Registry, did_you_mean
+from covsim.registry import did_you_mean
 from covsim.scenario.deployment import PRESETS
 from covsim.scenario.loading import load
+from covsim.scenario.registries import REGISTRIES
 from covsim.scenario.shipped import shipped_scenarios
-from covsim.schedules import schedules
-from covsim.world.machine import link_rates, speeds
 
-REGISTRIES: dict[str, Registry[Any]] = {
-    "behaviors": behaviors,
-    "models": models,
-    "shards": shardings,
-    "tasks": tasks,
-    "inner-optimizers": inner_optimizers,
-    "protocols": protocols,
-    "compressors": compressors,
-    "value-formats": value_formats,
-    "fragments": fragment_rules,
-    "outer-optimizers": outer_optimizers,
-    "schedules": schedules,
-    "aggregators": aggregators,
-    "selections": selections,
-    "links": link_rates,
-    "speeds": speeds,
-}
 SORTS = (*REGISTRIES, "deployments", "scenarios")
 
 _SOURCE = "Source: "

@@ -6,7 +6,6 @@ section of the scenario names the keys that it was made of, and every other key 
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import textwrap
@@ -15,20 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from covsim.registry import did_you_mean
 from covsim.scenario.errors import ScenarioError, excerpt
 from covsim.scenario.hparams_keys import CODE_DEFAULTS, FOREIGN, HARDWARE, NOT_YET, OBJECTS, SETTINGS, SOFTWARE, Sort
 from covsim.scenario.hparams_mapping import Draft, draft
 from covsim.scenario.loading import load, loads
+from covsim.scenario.resolve import LINE_LENGTH, yaml_text
 from covsim.scenario.shipped import shipped_scenarios
 
 FLAGSHIP = "covenant72b"
 LARGEST_FILE = 1_000_000  # bytes; the live files have some thousand
 LARGEST_NUMBER = 1e15
 DEEPEST = 16  # objects in objects; the live files have three
-WIDTH = 120
 
 _FROM_FLAGSHIP = (
     "What the file does not say is the flagship's: who takes part and how they behave, their links and machines, the "
@@ -281,16 +278,11 @@ def _lines(heading: str, lines: list[str]) -> list[str]:
 
 
 def _comment(*paragraphs: str) -> list[str]:
-    return [f"# {line}" for text in paragraphs for line in textwrap.wrap(text, WIDTH - 2, break_on_hyphens=False)]
+    return [f"# {line}" for text in paragraphs for line in textwrap.wrap(text, LINE_LENGTH - 2, break_on_hyphens=False)]
 
 
 def _yaml(value: Mapping[str, Any]) -> str:
-    yaml = YAML(pure=True)
-    yaml.width = WIDTH
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    text = io.StringIO()
-    yaml.dump(value, text)
-    return text.getvalue().rstrip("\n")
+    return yaml_text(value).rstrip("\n")
 
 
 def _slug(name: str) -> str:
@@ -303,4 +295,4 @@ def _plain_name(name: str) -> str:
 
 
 def _printable(text: str) -> str:
-    return text if text.isprintable() and len(text) <= WIDTH else excerpt(text)
+    return text if text.isprintable() and len(text) <= LINE_LENGTH else excerpt(text)

@@ -13,44 +13,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
-from covsim.behaviors import behaviors
-from covsim.gauntlet.selection import selections
 from covsim.learning.corpus import Data
-from covsim.learning.inner_loop import Training, inner_optimizers
-from covsim.learning.model import models
-from covsim.learning.shardings import shardings
-from covsim.learning.tasks import tasks
-from covsim.protocol import protocols
-from covsim.protocol.aggregators import aggregators
-from covsim.protocol.compressors import compressors
-from covsim.protocol.fragments import fragment_rules
-from covsim.protocol.outer import outer_optimizers
-from covsim.protocol.values import value_formats
+from covsim.learning.inner_loop import Training
 from covsim.registry import Part, Registry
+from covsim.scenario.registries import REGISTRIES
 from covsim.scenario.schema import Scenario
 from covsim.scenario.sections import Cohort
-from covsim.schedules import schedules
 from covsim.sources import import_file
-from covsim.world.machine import link_rates, speeds
-
-REGISTRIES: tuple[Registry[Any], ...] = (
-    schedules,
-    inner_optimizers,
-    outer_optimizers,
-    compressors,
-    value_formats,
-    fragment_rules,
-    shardings,
-    models,
-    tasks,
-    aggregators,
-    selections,
-    behaviors,
-    link_rates,
-    speeds,
-    protocols,
-)
-"""Every registry; parts that hold others come after them."""
 
 SECTIONS: tuple[type[BaseModel], ...] = (Data, Training, Cohort, Scenario)
 """Sections that hold parts; the scenario holds them all."""
@@ -74,7 +43,7 @@ def load_plugins(files: Iterable[str]) -> None:
         if _known() != before:
             _rebuild()
     except ValueError:
-        for registry, parts in zip(REGISTRIES, before, strict=True):
+        for registry, parts in zip(REGISTRIES.values(), before, strict=True):
             registry.put_back(parts)
         _rebuild()
         raise
@@ -84,14 +53,14 @@ def _register_parts_of(module: ModuleType) -> None:
     """Note what a module registered as it was imported; if that was long ago, register it again."""
     name = module.__name__
     if name not in _PARTS_OF:
-        every = [(registry, part) for registry in REGISTRIES for _, part in registry.items()]
+        every = [(registry, part) for registry in REGISTRIES.values() for _, part in registry.items()]
         _PARTS_OF[name] = [(registry, part) for registry, part in every if part.__module__ == name]
     for registry, part in _PARTS_OF[name]:
         registry.register(part)
 
 
 def _rebuild() -> None:
-    for registry in REGISTRIES:
+    for registry in REGISTRIES.values():
         for kind, part in registry.items():
             try:
                 part.model_rebuild(force=True)
@@ -102,4 +71,4 @@ def _rebuild() -> None:
 
 
 def _known() -> list[list[tuple[str, type[Part]]]]:
-    return [registry.items() for registry in REGISTRIES]
+    return [registry.items() for registry in REGISTRIES.values()]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -16,16 +18,22 @@ from covsim.scenario.schema import Scenario
 from covsim.sources import BY_CONTENT
 
 ID_LENGTH = 12  # hex digits of a run id
+LINE_LENGTH = 120
 _SOURCES = ("*.py", "data/*")
 
 
 def resolved_text(scenario: Scenario) -> str:
     """The scenario as YAML with every default spelled out and every quantity in its unit."""
+    return yaml_text(scenario.model_dump(mode="json", exclude_none=True))
+
+
+def yaml_text(value: Mapping[str, Any]) -> str:
+    """A mapping as scenario files have it."""
     yaml = YAML(pure=True)
-    yaml.width = 120
+    yaml.width = LINE_LENGTH
     yaml.indent(mapping=2, sequence=4, offset=2)
     text = io.StringIO()
-    yaml.dump(scenario.model_dump(mode="json", exclude_none=True), text)
+    yaml.dump(value, text)
     return text.getvalue()
 
 

@@ -29,8 +29,8 @@ from typing import Any
 import torch
 
 from covsim.record.files import write_text
-from covsim.record.runner import RESULTS, Interrupted, Run, UnfinishedRun, resume, run
-from covsim.scenario import Scenario, resolved_text, run_id
+from covsim.record.runner import RESULTS, Interrupted, Run, run_or_resume
+from covsim.scenario import Scenario, run_id
 from covsim.scenario.plugins import load_plugins
 
 JOBS = 2
@@ -137,7 +137,7 @@ class _Task:
         """Run, resume or find it. Raises Interrupted and KeyboardInterrupt, nothing else."""
         began = time.perf_counter()
         try:
-            done = self._run()
+            done = run_or_resume(self.scenario, self.out)
             (self.folder / TRACEBACK).unlink(missing_ok=True)
             if not self.keep_tape:
                 (self.folder / "tape" / "tape.bin").unlink(missing_ok=True)
@@ -148,12 +148,6 @@ class _Task:
                 write_text(self.folder / TRACEBACK, traceback.format_exc())
             return _Outcome(error=" ".join(f"{type(error).__name__}: {error}".split()))
         return _Outcome(done, wall_s=time.perf_counter() - began)
-
-    def _run(self) -> Run:
-        try:
-            return run(self.scenario, resolved_text(self.scenario), self.out)
-        except UnfinishedRun as unfinished:
-            return resume(unfinished.folder)
 
 
 Ended = Generator[tuple[_Task, _Outcome], None, None]

@@ -16,9 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from covsim.record.runner import REFUSALS, RESULTS, Interrupted, Run, UnfinishedRun, resume, run
+from covsim.record.runner import REFUSALS, RESULTS, Interrupted, Run, run_or_resume
 from covsim.report.figures import draw_all
-from covsim.scenario import Scenario, clean_twin, load, resolved_text, seeds, with_seed
+from covsim.scenario import Scenario, clean_twin, load, seeds, with_seed
 from covsim.sweep.comparison import draw_comparison
 from covsim.sweep.expect import lookup
 from covsim.sweep.interval import interval
@@ -73,10 +73,7 @@ STUDIES = {"contrast": contrast, "flagship": flagship}
 
 
 def _run(scenario: Scenario) -> Run:
-    try:
-        done = run(scenario, resolved_text(scenario))
-    except UnfinishedRun as unfinished:
-        done = resume(unfinished.folder)
+    done = run_or_resume(scenario)
     print(f"{scenario.name} seed {scenario.seed}: loss {done.summary['loss.final']:.3f}  {done.folder}", flush=True)
     return done
 

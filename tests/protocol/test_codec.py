@@ -13,9 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from strategies import CONTENTS, INDEX_CODINGS, PACKINGS, content, dense, shapes_strategy
 from torch import Tensor
 
-from covsim.protocol.base import Claims, Decoded, InvalidPayload
+from covsim.protocol.base import Claims, InvalidPayload
 from covsim.protocol.chunks import ChunkGrid, cut
 from covsim.protocol.codec import TensorCodec, payload_bytes
 from covsim.protocol.compressors import (
@@ -64,41 +65,6 @@ VALUES = [
     Fp16(),
     Fp32(),
 ]
-INDICES: list[IndexCoding] = ["bits12", "bits16", "int64", "entropy"]
-PACKINGS: list[Packing] = ["packed", "byte_per_value"]
-
-shapes_strategy = st.lists(
-    st.one_of(st.tuples(st.integers(1, 300)), st.tuples(st.integers(1, 140), st.integers(1, 140))),
-    min_size=1,
-    max_size=4,
-)
-CONTENTS = ["normal", "heavy", "zeros", "constant", "few", "ties", "tiny", "subnormal", "huge", "wide"]
-
-
-def content(kind: str, num: int, seed: int) -> Tensor:
-    """A row [N] of a certain kind."""
-    draw = torch.Generator().manual_seed(seed)
-    normal = torch.randn(num, generator=draw)
-    few = torch.rand(num, generator=draw) < 0.01
-    return {
-        "normal": normal * 1e-3,
-        "heavy": normal / torch.rand(num, generator=draw).clamp(min=1e-6),
-        "zeros": torch.zeros(num),
-        "constant": torch.full((num,), -0.37),
-        "few": torch.where(few, normal, 0.0),
-        "ties": normal.mul(2).round(),
-        "tiny": normal * 1e-15,
-        "subnormal": normal * 1e-41,
-        "huge": normal.clamp(-4, 4) * 2e37,
-        "wide": normal * torch.randn(num, generator=draw).mul(8).exp(),
-    }[kind]
-
-
-def dense(decoded: Decoded, num_parameters: int) -> Tensor:
-    """A decoded payload as a row [N]."""
-    row = torch.zeros(num_parameters)
-    row[decoded.index] = decoded.value
-    return row
 
 
 def sparse_loco(shapes: Shapes, k: int = 64, packing: Packing = "packed") -> TensorCodec:
@@ -121,7 +87,7 @@ def test_equals_the_naive_code(shapes: Shapes, k: int, kind: str, seed: int) -> 
     shapes_strategy,
     st.sampled_from(COMPRESSORS),
     st.sampled_from(VALUES),
-    st.sampled_from(INDICES),
+    st.sampled_from(INDEX_CODINGS),
     st.sampled_from(PACKINGS),
     st.lists(st.sampled_from(CONTENTS), min_size=1, max_size=4),
 )
@@ -314,7 +280,7 @@ def test_12_bits_do_not_reach_long_chunks() -> None:
         TensorCodec(shapes, rows, BinMean(), "bits12", "packed")
     with pytest.raises(ValueError, match="bits12 reaches chunks of up to 4096 elements; there is one of 5000"):
         payload_bytes([(80, shapes[0])], rows, BinMean(), "bits12", "packed")
-    for indices in INDICES[1:]:
+    for indices in INDEX_CODINGS[1:]:
         TensorCodec(shapes, rows, BinMean(), indices, "packed")
     TensorCodec(shapes, RandomK(layout="rows"), BinMean(), "bits12", "packed")  # no positions travel
 

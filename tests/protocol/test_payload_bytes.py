@@ -12,15 +12,10 @@ from covsim.protocol.codec import payload_bytes
 from covsim.protocol.compressors import Compressor, compressors
 from covsim.protocol.values import value_formats
 from covsim.scenario.deployment import COVENANT_72B, Groups, num_parameters
+from covsim.sweep.papers.sizes import DEMO_1208M, DEMO_PUBLISHED, DENSE_1B
 
 TOPK = compressors["topk"]()
 BIN_MEAN = value_formats["bin_mean"]()
-
-DEMO_1208M: Groups = ((1, (49_152, 2048)), (22 * 4, (2048, 2048)), (22 * 2, (2048, 8192)))
-"""A model of the size that DeMo's authors measured, 1.208 billion parameters. No source lists their tensors: these are
-22 layers of matrices whose sides 64 divides and one tied embedding, without a vector among them."""
-
-DILOCO_1B: Groups = ((24 * 4, (2048, 2048)), (24 * 2, (2048, 8192)), (1, (32_000, 2048)), (49, (2048,)))
 
 
 def test_covenant_72b_payload() -> None:
@@ -65,9 +60,7 @@ def test_entropy_coding_makes_the_72b_payload_smaller_by_its_bits() -> None:
     assert coded / fixed == pytest.approx(9.62 / 14, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    ("k", "published"), [(1, 3.44e6), (2, 6.89e6), (4, 13.79e6), (8, 27.58e6), (16, 55.16e6), (32, 110.32e6)]
-)
+@pytest.mark.parametrize(("k", "published"), DEMO_PUBLISHED.items())
 def test_demo_traffic_per_step(k: int, published: float) -> None:
     """Target A10: 1.208 B parameters in chunks of 64 x 64. Published: 11.7 bytes per coefficient; here 8 + 4.
 
@@ -84,9 +77,9 @@ def test_demo_traffic_per_step(k: int, published: float) -> None:
 def test_streaming_diloco_traffic_ratio(four_bits: dict[str, object]) -> None:
     """Target A11: 16 bits at every step against 4 bits at every hundredth: 400 times less."""
     kind = str(four_bits["kind"])
-    every_step = payload_bytes(DILOCO_1B, compressors["dense"](), value_formats["fp16"](), "bits12", "packed")
+    every_step = payload_bytes(DENSE_1B, compressors["dense"](), value_formats["fp16"](), "bits12", "packed")
     seldom = payload_bytes(
-        DILOCO_1B, compressors["dense"](), value_formats[kind].model_validate(four_bits), "bits12", "packed"
+        DENSE_1B, compressors["dense"](), value_formats[kind].model_validate(four_bits), "bits12", "packed"
     )
     assert 100 * every_step / seldom == pytest.approx(400, rel=0.02)
 

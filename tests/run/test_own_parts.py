@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from command import covsim, covsim_run
 from safetensors.numpy import load_file
-from typer.testing import CliRunner
 
 from covsim import cli_run
-from covsim.cli import app
 from covsim.events import Event, Submitted
 from covsim.protocol.exchange import Exchange
 from covsim.randomness import Streams
@@ -79,21 +78,6 @@ def tokens() -> np.ndarray[Any, Any]:
     """A text of 20,000 tokens up to 299 that counts up in short runs, so that there is something to learn."""
     luck = np.random.default_rng(1)
     return ((luck.integers(0, 300, 2500)[:, None] + np.arange(8)) % 300).ravel().astype(np.uint16)
-
-
-def covsim(*arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error; what is no exit is a traceback, and an error here."""
-    result = CliRunner().invoke(app, arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def covsim_run(*arguments: str) -> Path:
-    """A run that goes well, and its folder."""
-    code, out, err = covsim("run", "mine.yaml", "--quiet", *arguments)
-    assert code == 0, err
-    return Path(out.strip())
 
 
 def refused(*arguments: str) -> str:

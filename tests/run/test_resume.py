@@ -29,7 +29,7 @@ def busy(tiny: Scenario) -> Scenario:
     return tiny.model_copy(
         update={
             "stop": tiny.stop.model_copy(update={"rounds": 8}),
-            "record": tiny.record.model_copy(update={"checkpoint": 0.05}),
+            "record": tiny.record.model_copy(update={"checkpoint": 0.0005}),
             "compute": tiny.compute.model_copy(update={"threads": 1}),
         }
     )

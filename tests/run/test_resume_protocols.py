@@ -172,7 +172,7 @@ def test_resumes_after_a_kill(name: str, tiny: Scenario, uninterrupted: Any, tmp
     """With SIGKILL, in a process of its own, and from whatever checkpoint is the last."""
     whole = uninterrupted(name)
     scenario = scenario_of(tiny, name)
-    often = scenario.model_copy(update={"record": scenario.record.model_copy(update={"checkpoint": 0.05})})
+    often = scenario.model_copy(update={"record": scenario.record.model_copy(update={"checkpoint": 0.0005})})
     code, folder = begin(often, tmp_path, num_events(whole) * 6 // 10, "SIGKILL")
     assert code == -signal.SIGKILL
     assert saved(folder).num_events > num_events(whole) // 10

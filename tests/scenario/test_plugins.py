@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from command import covsim, covsim_run
 
 from covsim import cli_run
 from covsim.behaviors import behaviors
-from covsim.cli import app
 from covsim.events import Event, Submitted
 from covsim.protocol import protocols
 from covsim.record.runner import Interrupted, resume, run
 from covsim.scenario import load, resolved_text, run_id
-from covsim.scenario.catalog import REGISTRIES as LISTED
 from covsim.scenario.catalog import catalog
 from covsim.scenario.json_schema import json_schema_text
-from covsim.scenario.plugins import REGISTRIES, SECTIONS
+from covsim.scenario.lookup import choice_of
+from covsim.scenario.plugins import SECTIONS
+from covsim.scenario.registries import REGISTRIES
 from covsim.sweep.local import run_all
 
 SCENARIO = """
@@ -107,13 +107,13 @@ class Shy(Behavior):
 @pytest.fixture(autouse=True)
 def _registries() -> Iterator[None]:
     """Takes out again what a test has registered."""
-    before = [dict(registry._parts) for registry in REGISTRIES]
+    before = [dict(registry._parts) for registry in REGISTRIES.values()]
     yield
-    if before == [registry._parts for registry in REGISTRIES]:
+    if before == [registry._parts for registry in REGISTRIES.values()]:
         return
-    for registry, parts in zip(REGISTRIES, before, strict=True):
+    for registry, parts in zip(REGISTRIES.values(), before, strict=True):
         registry._parts = parts
-    for model in [part for registry in REGISTRIES for _, part in registry.items()] + list(SECTIONS):
+    for model in [part for registry in REGISTRIES.values() for _, part in registry.items()] + list(SECTIONS):
         model.model_rebuild(force=True)
 
 
@@ -127,20 +127,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def covsim(*arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error; a traceback is an error here."""
-    result = CliRunner().invoke(app, arguments)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def covsim_run(*arguments: str) -> Path:
-    code, out, err = covsim("run", "mine.yaml", "--quiet", *arguments)
-    assert code == 0, err
-    return Path(out.strip())
-
-
 def refusal(folder: Path, *arguments: str) -> str:
     """The one line with which a run is refused; nothing is written."""
     before = sorted(folder.rglob("*"))
@@ -151,8 +137,15 @@ def refusal(folder: Path, *arguments: str) -> str:
     return line
 
 
-def test_every_registry_is_known_to_plugins_and_to_the_list() -> None:
-    assert set(map(id, REGISTRIES)) == set(map(id, LISTED.values()))
+def test_parts_that_hold_others_are_built_after_them() -> None:
+    """Whatever registry a field draws on is listed, and stands before those whose parts have such a field."""
+    order = [id(registry) for registry in REGISTRIES.values()]
+    holders = [(place, part) for place, each in enumerate(REGISTRIES.values()) for _, part in each.items()]
+    holders += [(len(order), section) for section in SECTIONS]
+    held = [(place, choice_of(field)) for place, part in holders for field in part.model_fields.values()]
+    needed = [(place, order.index(id(choice.registry))) for place, choice in held if choice is not None]
+    assert len(needed) > 20
+    assert all(earlier < place for place, earlier in needed)
 
 
 def test_a_protocol_a_compressor_and_a_behavior_of_ones_own(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from covsim.record import runner
 from covsim.record.runner import Run, UnfinishedRun
 from covsim.scenario import Scenario, loads, resolved_text, run_id, with_seed
 from covsim.sweep import local
@@ -83,8 +84,8 @@ def test_a_run_that_was_cut_is_resumed(
     def unfinished(*arguments: Any) -> Run:
         raise UnfinishedRun(folder)
 
-    monkeypatch.setattr(local, "run", unfinished)
-    monkeypatch.setattr(local, "resume", lambda folder: resumed.append(folder) or done)
+    monkeypatch.setattr(runner, "run", unfinished)
+    monkeypatch.setattr(runner, "resume", lambda folder: resumed.append(folder) or done)
     assert local.run_all(scenarios[:1], jobs=0, out=tmp_path) == [done]
     assert resumed == [folder]
 
@@ -92,14 +93,14 @@ def test_a_run_that_was_cut_is_resumed(
 def test_a_failure_stops_nothing_and_is_one_line_at_the_end(
     scenarios: list[Scenario], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
 ) -> None:
-    original, folder = local.run, folder_of(scenarios[1], tmp_path)
+    original, folder = runner.run, folder_of(scenarios[1], tmp_path)
 
     def fails_once(scenario: Scenario, text: str, out: Path) -> Run:
         if scenario.seed == 2:
             raise RuntimeError("the second\nof three")
         return original(scenario, text, out)
 
-    monkeypatch.setattr(local, "run", fails_once)
+    monkeypatch.setattr(runner, "run", fails_once)
     with pytest.raises(local.FailedRuns) as caught:
         local.run_all(scenarios, jobs=0, out=tmp_path, say=lines.append)
     assert str(caught.value) == f"1 of 3 runs failed: {folder}: RuntimeError: the second of three"
@@ -108,7 +109,7 @@ def test_a_failure_stops_nothing_and_is_one_line_at_the_end(
     assert "raise RuntimeError" in (folder / local.TRACEBACK).read_text()
     assert len(list(tmp_path.rglob("summary.json"))) == 2
 
-    monkeypatch.setattr(local, "run", original)
+    monkeypatch.setattr(runner, "run", original)
     assert len(local.run_all(scenarios, jobs=0, out=tmp_path)) == 3
     assert not (folder / local.TRACEBACK).exists()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from covsim.record import runner
 from covsim.record.lock import FolderInUse
 from covsim.record.runner import Interrupted, Run, UnfinishedRun
 from covsim.scenario import Scenario, resolved_text
@@ -33,8 +34,8 @@ def study(tiny: Scenario, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
 def test_a_run_that_was_cut_is_resumed(study: list[Run], monkeypatch: pytest.MonkeyPatch) -> None:
     resumed: list[Path] = []
-    monkeypatch.setattr(studies, "run", raising(UnfinishedRun(FOLDER)))
-    monkeypatch.setattr(studies, "resume", lambda folder: resumed.append(folder) or DONE)
+    monkeypatch.setattr(runner, "run", raising(UnfinishedRun(FOLDER)))
+    monkeypatch.setattr(runner, "resume", lambda folder: resumed.append(folder) or DONE)
     assert studies.main(["one"]) == 0
     assert (study, resumed) == ([DONE], [FOLDER])
 
@@ -43,7 +44,7 @@ def test_a_run_that_was_cut_is_resumed(study: list[Run], monkeypatch: pytest.Mon
 def test_an_interruption_says_how_to_go_on(
     error: BaseException, study: list[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(studies, "run", raising(error))
+    monkeypatch.setattr(runner, "run", raising(error))
     assert studies.main(["one"]) == 130
     assert capsys.readouterr().err == "interrupted; go on with: python -m covsim.sweep.studies one\n"
 
@@ -51,7 +52,7 @@ def test_an_interruption_says_how_to_go_on(
 def test_a_refusal_is_one_line(
     study: list[Run], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(studies, "run", raising(FolderInUse(FOLDER)))
+    monkeypatch.setattr(runner, "run", raising(FolderInUse(FOLDER)))
     assert studies.main(["one"]) == 2
     assert capsys.readouterr().err == "results/tiny/0123: is running in another process\n"
 
@@ -60,6 +61,6 @@ def test_the_scenario_beside_a_run_is_its_own(
     study: list[Run], tiny: Scenario, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Scenario, str]] = []
-    monkeypatch.setattr(studies, "run", lambda scenario, text: asked.append((scenario, text)) or DONE)
+    monkeypatch.setattr(runner, "run", lambda scenario, text, out: asked.append((scenario, text)) or DONE)
     assert studies.main(["one"]) == 0
     assert asked == [(tiny, resolved_text(tiny))]

@@ -1,0 +1,40 @@
+"""Every registry of parts that a scenario can name, by the plural that `covsim list` takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from covsim.behaviors import behaviors
+from covsim.gauntlet.selection import selections
+from covsim.learning.inner_loop import inner_optimizers
+from covsim.learning.model import models
+from covsim.learning.shardings import shardings
+from covsim.learning.tasks import tasks
+from covsim.protocol import protocols
+from covsim.protocol.aggregators import aggregators
+from covsim.protocol.compressors import compressors
+from covsim.protocol.fragments import fragment_rules
+from covsim.protocol.outer import outer_optimizers
+from covsim.protocol.values import value_formats
+from covsim.registry import Registry
+from covsim.schedules import schedules
+from covsim.world.machine import link_rates, speeds
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "behaviors": behaviors,
+    "models": models,
+    "shards": shardings,
+    "tasks": tasks,
+    "schedules": schedules,
+    "inner-optimizers": inner_optimizers,
+    "outer-optimizers": outer_optimizers,
+    "compressors": compressors,
+    "value-formats": value_formats,
+    "fragments": fragment_rules,
+    "protocols": protocols,
+    "aggregators": aggregators,
+    "selections": selections,
+    "links": link_rates,
+    "speeds": speeds,
+}
+"""Parts that hold other parts come after them."""
