@@ -73,7 +73,10 @@ class Submitted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Transferred(Event):
-    """A transfer ended. `purpose` is `submit`, `gather`, `observe` or `evaluate`; `complete` is False if it was cut."""
+    """A transfer ended. `purpose` is `submit`, `gather`, `observe`, `evaluate` or `checkpoint`.
+
+    `complete` is False if it was cut.
+    """
 
     node: str
     key: str
@@ -119,6 +122,16 @@ class OuterStepTaken(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CaughtUp(Event):
+    """A validator that had sat out took over the theta of `provider` from a checkpoint."""
+
+    node: str
+    round: int
+    provider: str
+    lineage: str = learned()
+
+
+@dataclass(frozen=True, slots=True)
 class RoundSettled(Event):
     """A peer's script for a round returned; the four spans add up to `time_s - started_s`."""
 
@@ -146,7 +159,8 @@ class Evaluated(Event):
     `status` is `ok`, `missing`, `late`, `early`, `invalid`, or `unseen` where it did not look or could not read; losses
     are nats per token, NaN where nothing was measured. `on_gather_list` and `asked_as_reserve` say whether this
     validator's gather asked the peer, `gathered` whether its payload entered. `reasons` says which rule acted, on which
-    number, before and after.
+    number, before and after. `steps_behind` is how far the peer's sync sample lay from the validator's theta, NaN without
+    a sample; the numbers that end in `_before` are those of the window before.
     """
 
     validator: str
@@ -154,6 +168,7 @@ class Evaluated(Event):
     round: int
     status: str
     stored_s: float
+    previous_stored_s: float
     problem: str = learned()
     evaluated: bool = learned()
     on_gather_list: bool = learned()
@@ -166,25 +181,99 @@ class Evaluated(Event):
     overlap: float = learned()
     overlap_with: int = learned()
     overlap_stored_s: float = learned()
+    steps_behind: float = learned()
     gradient_score: float = learned()
     indicator: float = learned()
     indicator_average: float = learned()
+    indicator_average_before: float = learned()
     mu: float = learned()
+    mu_before: float = learned()
     sigma: float = learned()
+    sigma_before: float = learned()
     final_score: float = learned()
+    final_score_before: float = learned()
     reasons: tuple[str, ...] = learned()
 
 
 @dataclass(frozen=True, slots=True)
 class Scored(Event):
-    """A validator finished scoring a round and set its weights (uid, weight), burned share apart."""
+    """A validator finished scoring a round: what it found each peer worth (uid, weight), burned share apart.
+
+    `active` are the peers that counted as taking part, `places` those of the gather and the reserve list.
+    """
 
     validator: str
     round: int
     evaluated: int
     evaluation_s: float
+    active: tuple[int, ...] = learned()
+    places: tuple[int, ...] = learned()
     weights: tuple[tuple[int, float], ...] = learned()
     burned: float = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSet(Event):
+    """A validator handed weights to the chain: (uid, share of all pay), burned share apart."""
+
+    validator: str
+    round: int
+    weights: tuple[tuple[int, float], ...] = learned()
+    burned: float = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class Registered(Event):
+    """A node got a slot on the chain, for `cost` tokens; uid is -1 for a validator."""
+
+    node: str
+    uid: int
+    slot: int
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deregistered(Event):
+    """A node lost its slot on the chain to a newcomer."""
+
+    node: str
+    uid: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLeft(Event):
+    """A peer stopped taking part after a round, for good."""
+
+    node: str
+    uid: int
+    round: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSealed(Event):
+    """The chain sealed a block that holds something; heights in which nothing happened have none."""
+
+    height: int
+    extrinsics: int
+    block_sha256: str = learned()
+
+
+@dataclass(frozen=True, slots=True)
+class EpochSettled(Event):
+    """An epoch of the chain ended and paid for its `blocks`: tokens per peer (uid, tokens) and per validator (name, tokens).
+
+    `consensus` is the weight of each peer (uid, weight) that the stake agrees on.
+    """
+
+    height: int
+    blocks: int
+    paid: tuple[tuple[int, float], ...] = learned()
+    dividends: tuple[tuple[str, float], ...] = learned()
+    owner: float = learned()
+    burned: float = learned()
+    consensus: tuple[tuple[int, float], ...] = learned()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Nothing here decides anything about the protocol; to see what happens in a round
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,10 +14,12 @@ import simpy
 import torch
 from torch import Tensor
 
+from covsim.chain.extrinsics import CloseRun
 from covsim.events import (
     Event,
     HeldOutMeasured,
     NodeJoined,
+    NodeLeft,
     RoundSettled,
     RoundSkipped,
     RunStopped,
@@ -26,19 +29,24 @@ from covsim.events import (
     ValidatorSettled,
     WindowOpened,
 )
+from covsim.gauntlet.sync import sample_positions
 from covsim.learning.corpus import Corpus
 from covsim.learning.tasks import Task
 from covsim.learning.trainer import Trainer
-from covsim.nodes.board import Board
+from covsim.nodes.board import Board, SyncSamples
+from covsim.nodes.chain_node import ChainNode, Member
 from covsim.nodes.commons import Charges, Commons, round_of_key
 from covsim.nodes.encoder import Encoder
+from covsim.nodes.examination import Examination, held_out_loss
 from covsim.nodes.peer import Peer
 from covsim.nodes.probes import Probe
+from covsim.nodes.purse import Purses
 from covsim.nodes.seam import Seam
-from covsim.nodes.validator import Examination, Validator, held_out_loss
+from covsim.nodes.validator import Validator
 from covsim.protocol.exchange import Exchange
 from covsim.protocol.lineage import Lineage, Lineages, root_lineage
 from covsim.randomness import Streams
+from covsim.scenario.deployment import num_parameters
 from covsim.scenario.population import population
 from covsim.scenario.schema import Scenario
 from covsim.scenario.sections import Stop
@@ -48,6 +56,8 @@ from covsim.world.network import Network, Resource
 from covsim.world.store import ObjectStore
 
 Emit = Callable[[Event], None]
+
+BYTES_PER_PARAMETER = 4  # of a checkpoint: fp32
 
 MAX_ROUNDS = 100_000
 """Nobody plays more rounds than this, whatever a scenario's other ends are."""
@@ -67,7 +77,8 @@ class Simulation:
         self.env = simpy.Environment()
         self.num_steps = 0
         self._stop = _StopWatch(scenario, self.env)
-        self._observers = (*observers, self._stop.observe)
+        self.purses = Purses(scenario.economics, scenario.planned_rounds)
+        self._observers = (*observers, self._stop.observe, self.purses.observe)
         self._streams = Streams(scenario.seed)
         self._build_learning(seam)
         self._build_world(seam)
@@ -91,17 +102,26 @@ class Simulation:
         self.env.step()
         self.num_steps += 1
 
-    def finish(self) -> None:
-        """Measure every lineage that is still alive, and announce the end."""
+    def finish(self, tape_sha256: Callable[[], str] = lambda: "") -> None:
+        """Measure every lineage that is still alive, close the chain over the run, and announce the end.
+
+        Args:
+            tape_sha256: asked when the tensors have given their last answer; the chain keeps it.
+        """
         assert self._stop.reason is not None
         self.commons.store.cut_all()
         last = self._stop.rounds_settled - 1
+        losses = {}
         for node, lineage in self._distinct_lineages().items():
-            loss = held_out_loss(self.commons, self._examination, lineage, f"final {lineage.key}")
-            self._emit(HeldOutMeasured(self.env.now, node, last, lineage.key, loss))
+            losses[node] = held_out_loss(self.commons, self._examination, lineage, f"final {lineage.key}")
+            self._emit(HeldOutMeasured(self.env.now, node, last, lineage.key, losses[node]))
         for task in self.scenario.tasks:
             accuracy = self._accuracy(task)
             self._emit(TaskMeasured(self.env.now, self.lead.name, last, task.kind, accuracy))
+        loss, theta = losses[self.lead.name], theta_sha256(self.final_theta)
+        end = CloseRun(theta, tape_sha256(), loss, self._stop.rounds_settled)
+        self.commons.chain.submit(self.lead.name, end)
+        self.commons.chain.close()
         self._emit(RunStopped(self.env.now, self._stop.rounds_settled, self._stop.reason))
 
     def _accuracy(self, task: Task) -> float:
@@ -184,6 +204,9 @@ class Simulation:
             clock=clock,
             store=ObjectStore(self.env, network, scenario.store, self._streams, self._emit),
             board=Board(),
+            samples=SyncSamples(),
+            chain=ChainNode(self.env, clock, scenario.chain, self._streams, self._emit),
+            purses=self.purses,
             streams=self._streams,
             seam=seam,
             trainer=self.trainer,
@@ -207,12 +230,14 @@ class Simulation:
                 commons,
                 spec.uid,
                 spec.behavior,
+                spec.membership,
                 Machine(scenario.deployment.inner_step / spec.speed),
                 Resource(f"peer:{spec.uid} up", spec.uplink_bits_per_s),
                 Resource(f"peer:{spec.uid} down", spec.downlink_bits_per_s),
             )
             for spec in self._specs
         ]
+        uids_of = {name: tuple(s.uid for s in self._specs if s.cohort == name) for name in sorted(scenario.cohorts)}
         self._examination = Examination(
             model=scenario.model,
             corpus=self.corpus,
@@ -221,21 +246,34 @@ class Simulation:
             batch=scenario.training.batch,
             held_out_every=scenario.data.held_out_every,
             probes={name: Probe(path) for name, path in scenario.probes.items()},
-            active=frozenset(spec.uid for spec in self._specs),
             honest=frozenset(spec.uid for spec in self._specs if spec.behavior.kind == "honest"),
+            cohorts=uids_of,
+            sync_positions=self._sync_positions(),
+            checkpoint_bytes=BYTES_PER_PARAMETER * num_parameters(scenario.charged_tensors),
         )
         self.validators = [
             Validator(
                 commons,
                 self._examination,
                 name,
-                Resource(f"validator:{name} down", settings.downlink),
-                leads=name == scenario.lead_validator,
+                scenario.validators[name].behavior,
+                rank,
+                (
+                    Resource(f"validator:{name} up", scenario.validators[name].uplink),
+                    Resource(f"validator:{name} down", scenario.validators[name].downlink),
+                ),
                 lineages=self._distinct_lineages,
+                colleagues=lambda: self.validators,
             )
-            for name, settings in scenario.validators.items()
+            for rank, name in enumerate(scenario.validators_by_stake)
         ]
-        self.lead = next(validator for validator in self.validators if validator.leads)
+        self.lead = self.validators[0]
+
+    def _sync_positions(self) -> Tensor:
+        """The elements of theta that peers publish, some of each tensor [S]."""
+        shapes = tuple(self.scenario.model.shapes.values())
+        generator = self._streams.numpy("sync sample")
+        return torch.from_numpy(sample_positions(shapes, self.scenario.gauntlet.sync.samples_per_tensor, generator))
 
     def _announce(self) -> None:
         """Say who takes part, publish the first list, measure where learning starts, and let everybody begin."""
@@ -259,13 +297,26 @@ class Simulation:
                     0.0, f"validator:{name}", -1, "validators", "validator", settings.uplink, settings.downlink, 0.0
                 )
             )
-        self.lead.publish_list(round=-1, effective_window=0)
+        self._found_the_chain()
+        self.lead.put_up_list(round=-1, effective_window=0)
         root = self.lineages.root
         loss = held_out_loss(self.commons, self._examination, root, "initial")
         self._emit(HeldOutMeasured(0.0, self.lead.name, -1, root.key, loss))
         nodes: list[Peer | Validator] = [*self.peers, *self.validators]
         for node in nodes:
             self.env.process(node.run())
+        self.env.process(self.commons.chain.run())
+
+    def _found_the_chain(self) -> None:
+        """Block 0: everybody who is there from the start has a slot."""
+        peers = [
+            peer.member for peer, spec in zip(self.peers, self._specs, strict=True) if spec.membership.first_round == 0
+        ]
+        validators = [
+            Member(validator.name, -1, "validator", self.scenario.validators[validator.label].stake)
+            for validator in self.validators
+        ]
+        self.commons.chain.found([*peers, *validators])
 
     def _emit(self, event: Event) -> None:
         for observer in self._observers:
@@ -273,14 +324,15 @@ class Simulation:
 
     def _open_window(self, clock: BlockClock, window: int) -> None:
         self._emit(WindowOpened(self.env.now, window, clock.first_block(window)))
-        nodes: list[Peer | Validator] = [*self.validators, *self.peers]
+        nodes: list[Peer | Validator] = [*self.validators, *(peer for peer in self.peers if not peer.left)]
         needed = min(node.oldest_wanted for node in nodes) - 1
         self.commons.decoded.forget_before(needed)
+        self.commons.samples.forget_before(needed)
         self.commons.store.forget(lambda key: round_of_key(key) < needed)
 
     def _distinct_lineages(self) -> dict[str, Lineage]:
         """Every history that a node is on, under the name of the first such node; the leader's comes first."""
-        nodes: list[Peer | Validator] = [self.lead, *self.validators, *self.peers]
+        nodes: list[Peer | Validator] = [*self.validators, *(peer for peer in self.peers if not peer.left)]
         first: dict[str, Peer | Validator] = {}
         for node in nodes:
             first.setdefault(node.lineage.key, node)
@@ -299,6 +351,7 @@ class _StopWatch:
         self._bytes = 0.0
         self._nodes = scenario.peers + len(scenario.validators)
         self._settled: dict[int, int] = {}
+        self._left_after: list[int] = []
         if self._stop.simulated is not None:
             env.timeout(self._stop.simulated).callbacks.append(lambda _: self._reach("simulated"))
 
@@ -317,19 +370,31 @@ class _StopWatch:
             if stop.loss is not None and event.loss <= stop.loss:
                 self._reach("loss")
         elif isinstance(event, RoundSettled | RoundSkipped | ValidatorSettled):
-            self._settle(event.round)
+            self._settled[event.round] = self._settled.get(event.round, 0) + 1
+            self._count()
+        elif isinstance(event, NodeLeft):
+            self._left_after.append(event.round)
+            self._count()
 
-    def _settle(self, round: int) -> None:
-        """A round is settled when every node is done with it or has skipped it."""
-        self._settled[round] = self._settled.get(round, 0) + 1
-        while self._settled.get(self.rounds_settled, 0) >= self._nodes:
+    def _count(self) -> None:
+        """A round is settled when every node that has not left is done with it or has skipped it."""
+        while self._settled.get(self.rounds_settled, 0) >= self._nodes - self._gone(self.rounds_settled):
             del self._settled[self.rounds_settled]
             self.rounds_settled += 1
         if self._stop.rounds is not None and self.rounds_settled >= self._stop.rounds:
             self._reach("rounds")
 
+    def _gone(self, round: int) -> int:
+        """Peers that left before a round."""
+        return sum(last < round for last in self._left_after)
+
     def _reach(self, reason: str) -> None:
         self.reason = self.reason or reason
+
+
+def theta_sha256(theta: Tensor) -> str:
+    """Of parameters [N], as little-endian float32."""
+    return hashlib.sha256(theta.cpu().numpy().astype("<f4").tobytes()).hexdigest()
 
 
 def _device(wanted: str) -> torch.device:

@@ -1,9 +1,9 @@
-"""What a behavior is, and the verbs it may use."""
+"""What a behavior is, of a peer and of a validator, and the verbs it may use."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 from covsim.registry import Part, Registry
@@ -30,6 +30,19 @@ class Behavior(Part):
 
 
 behaviors: Registry[Behavior] = Registry("behavior")
+
+
+class ValidatorBehavior(Part):
+    """A validator's mind. `play_round` is one round: what it looks at, what it measures, what it says."""
+
+    kind: str
+
+    @abstractmethod
+    def play_round(self, validator: ValidatorVerbs) -> Script:
+        """One round of this validator, as a generator over its verbs; it begins when the round's window opens."""
+
+
+validator_behaviors: Registry[ValidatorBehavior] = Registry("validator behavior")
 
 
 class Batches(Protocol):
@@ -76,8 +89,12 @@ class PeerVerbs(Protocol):
     def gather_list(self) -> Collection[int]:
         """The uids whose payloads the leader asked everyone to gather in this round; public."""
 
-    def train(self, batches: Batches, steps: int | None = None) -> Verb[Update]:
-        """Do up to `steps` inner steps (default H), as many as fit before the window closes."""
+    def train(self, batches: Batches, steps: int | None = None, rounds_behind: int = 0) -> Verb[Update]:
+        """Do up to `steps` inner steps (default H), as many as fit before the window closes.
+
+        They start from the theta of `rounds_behind` rounds ago, or from the oldest that is remembered: a body remembers
+        as far back as its script has asked for.
+        """
 
     def wait_for_uploads(self) -> Verb[None]:
         """Idle until the window in which this round's payload counts is open."""
@@ -102,3 +119,60 @@ class PeerVerbs(Protocol):
 
     def observe(self, scalar: Scalar) -> float:
         """The value of a number that comes from tensors."""
+
+
+class ValidatorVerbs(Protocol):
+    """A validator's body as a script sees it. Generators cost simulated time and are used with `yield from`."""
+
+    @property
+    def label(self) -> str:
+        """The validator's name in the scenario."""
+
+    @property
+    def round(self) -> int:
+        """The round that is being exchanged and scored."""
+
+    def judged_weights(self) -> Mapping[int, float]:
+        """What it last found each peer worth: shares of all pay by uid; the rest is burned. Free, after `evaluate`."""
+
+    def weights_on_chain(self) -> Mapping[int, float]:
+        """The stake-weighted mean of what the other validators have on the chain, shares of all pay by uid.
+
+        Public and free; empty while none of them has revealed weights for a peer.
+        """
+
+    def cohort(self, name: str) -> Sequence[int]:
+        """The uids of a cohort: what somebody who pays for a favor tells. Free."""
+
+    def gather(self) -> Verb[bool]:
+        """Fetch the listed payloads; True if something entered.
+
+        Costs a download each, and lasts until the put window has closed at least.
+        """
+
+    def evaluate(self) -> Verb[None]:
+        """Draw whom to evaluate, fetch what the gather did not, measure, and judge.
+
+        Costs those downloads, and seconds for every submission that is measured.
+        """
+
+    def set_weights(self, weights: Mapping[int, float]) -> None:
+        """Say what each peer is to be paid, shares of all pay by uid; what is missing to 1 is burned.
+
+        Takes no time; the body hands them to the chain when it is time to, and drops them otherwise.
+        """
+
+    def publish_list(self) -> None:
+        """Put up the next gather list, if this validator leads and one is due. Takes no time."""
+
+    def step(self) -> None:
+        """Take the outer step with what was gathered. Takes no time."""
+
+    def sit_out(self) -> Verb[None]:
+        """Do nothing in this round and be seen by nobody. Costs nothing, and leaves theta behind."""
+
+    def catch_up(self) -> Verb[None]:
+        """Fetch a checkpoint of another validator and go on from there.
+
+        Costs an upload of the other's and a download of one's own, both at the full size of theta.
+        """

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from covsim.gauntlet.evidence import Evidence, Status
-from covsim.gauntlet.loss_score import gradient_score, own_improvement
+from covsim.gauntlet.evidence import Evidence, Status, gradient_score, own_improvement
 from covsim.protocol.base import Decoded
 
 
@@ -33,16 +32,16 @@ def submission_status(stored_s: float | None, opens_s: float, closes_s: float) -
 def settle(evidence: Evidence) -> Evidence:
     """The evidence with losses that make no finite score turned into a status.
 
-    A loss after the trial step that is not finite, or that no finite improvement can be made of, is the payload's
-    doing: it counts as invalid. A loss before it that is not finite, or not positive, is the validator's own trouble:
-    then the submission counts as unseen. The deployed code lets such numbers into the match.
+    A loss after the trial step that is not finite, or below 0, or that no finite improvement can be made of, is the
+    payload's doing: it counts as invalid. A loss before it that is not finite, or not positive, is the validator's own
+    trouble: then the submission counts as unseen. The deployed code lets such numbers into the match.
     """
     if not evidence.measured:
         return evidence
     before, after = (evidence.own_before, evidence.random_before), (evidence.own_after, evidence.random_after)
     if not all(math.isfinite(loss) and loss > 0 for loss in before):
         return replace(evidence, status="unseen", problem=f"the validator's own losses are {before[0]}, {before[1]}")
-    if not all(map(math.isfinite, (own_improvement(evidence), gradient_score(evidence)))):
+    if min(after) < 0 or not all(map(math.isfinite, (own_improvement(evidence), gradient_score(evidence)))):
         return replace(evidence, status="invalid", problem=f"losses after the trial step are {after[0]}, {after[1]}")
     return evidence
 
@@ -81,23 +80,31 @@ def overlap_matrix(payloads: Sequence[Decoded]) -> Tensor:
     return common / num_indices[:, None]
 
 
-def find_overlaps(uids: Sequence[int], stored_s: Sequence[float], payloads: Sequence[Decoded]) -> dict[int, Overlap]:
+def find_overlaps(
+    uids: Sequence[int],
+    stored_s: Sequence[float],
+    payloads: Sequence[Decoded],
+    previous_stored_s: Sequence[float] | None = None,
+) -> dict[int, Overlap]:
     """For each peer that somebody preceded, its largest overlap with one of those.
 
-    The store's stamps of this round decide who was later (the deployed code compares those of the round before). On
-    equal stamps either counts as later than the other, so neither uid nor listing order decides; the deployed code
-    takes the first listed of the two.
+    The store's stamps of this round decide who was later, or, if they are given, those of the round before
+    (`quirks.overlap_by_previous_stamps`): then a copycat that was early in the round before has its victim punished.
+    Who had no stamp then (NaN) precedes everybody who had one, as in the code, where it counts as 0: a newcomer is the
+    later one beside other newcomers only. On equal stamps either counts as later than the other, so neither uid nor
+    listing order decides; the deployed code takes the first listed of the two.
 
     Args:
         uids, stored_s, payloads: one entry per submission [E].
+        previous_stored_s: stamps of the same peers' submissions of the round before [E], NaN where there was none.
     """
+    stamps = stored_s if previous_stored_s is None else previous_stored_s
+    came = [-math.inf if math.isnan(stamp) else stamp for stamp in stamps]
     matrix = overlap_matrix(payloads).tolist()
     found: dict[int, Overlap] = {}
     for i, uid in enumerate(uids):
-        earlier = [
-            j for j in range(len(uids)) if j != i and stored_s[j] <= stored_s[i] and not math.isnan(matrix[i][j])
-        ]
+        earlier = [j for j in range(len(uids)) if j != i and came[j] <= came[i] and not math.isnan(matrix[i][j])]
         if earlier:
-            j = max(earlier, key=lambda j: (matrix[i][j], -stored_s[j], -uids[j]))
+            j = max(earlier, key=lambda j: (matrix[i][j], -came[j], -uids[j]))
             found[uid] = Overlap(matrix[i][j], uids[j], stored_s[j])
     return found

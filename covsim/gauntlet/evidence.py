@@ -21,17 +21,22 @@ class Evidence:
         status: the submission; `unseen` when this validator did not look for it, or failed to read what the store
             holds, or could not measure it for reasons of its own: then the peer is not to blame.
         evaluated: the validator drew this peer.
+        stored_s, previous_stored_s: the store's stamp of its payload, and of the one of the round before; NaN if none.
+        active: the peer counts as taking part in the run.
         on_gather_list: one of the selected whom this validator's gather asked.
         asked_as_reserve: a reserve whom this validator's gather asked to stand in.
         gathered: its payload entered this validator's gather.
         overlap: largest share of top-k indices in common with somebody who was not later; NaN if not compared.
         overlap_with: that peer, or -1. `overlap_stored_s`: its stamp.
+        steps_behind: how far its published theta lies from the validator's, in outer steps; NaN without a sample.
     """
 
     uid: int
     status: Status
     problem: str = ""
     stored_s: float = math.nan
+    previous_stored_s: float = math.nan
+    active: bool = True
     evaluated: bool = False
     on_gather_list: bool = False
     asked_as_reserve: bool = False
@@ -43,6 +48,7 @@ class Evidence:
     overlap: float = math.nan
     overlap_with: int = -1
     overlap_stored_s: float = math.nan
+    steps_behind: float = math.nan
 
     @property
     def missed_gather(self) -> bool:
@@ -53,6 +59,21 @@ class Evidence:
     def measured(self) -> bool:
         """True when losses before and after its trial step are known."""
         return self.evaluated and self.status == "ok"
+
+
+def gradient_score(evidence: Evidence) -> float:
+    """Relative improvement on random data: (before - after) / before."""
+    return (evidence.random_before - evidence.random_after) / evidence.random_before
+
+
+def own_improvement(evidence: Evidence) -> float:
+    """Relative improvement on the peer's own data."""
+    return (evidence.own_before - evidence.own_after) / evidence.own_before
+
+
+def indicator(evidence: Evidence) -> float:
+    """+1 if the relative improvement on own data exceeds that on random data, else -1 (also when they are equal)."""
+    return 1.0 if own_improvement(evidence) > gradient_score(evidence) else -1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +93,7 @@ class Standing:
         misses: per remembered gather that asked it, oldest first, whether it was missed.
         inactive_since: first round of the present absence, or -1.
         excluded_until: first round in which it takes part again.
+        cut: what this window's slashes left of a final score of 1; 1 again when the window is over.
     """
 
     enrolled_round: int
@@ -89,6 +111,7 @@ class Standing:
     misses_in_a_row: int = 0
     inactive_since: int = -1
     excluded_until: int = -1
+    cut: float = 1.0
 
     @property
     def ordinal(self) -> float:
@@ -114,12 +137,16 @@ class Standings:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The round to be judged: its evidence by uid, the peers that count as active, and lots that order equals."""
+    """The round to be judged: its evidence by uid, the peers that count as active, and lots that order equals.
+
+    `before` are the standings that the round before left, newcomers' for those who were not known.
+    """
 
     round: int
     evidence: Mapping[int, Evidence]
     active: frozenset[int]
-    lots: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    lots: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    before: Mapping[int, Standing] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +182,18 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The evidence on one peer and what followed; scores are NaN where nothing was measured."""
+    """The evidence on one peer and what followed; scores are NaN where nothing was measured.
+
+    Attributes:
+        before: the peer's standing before this window; a newcomer's if it was not known.
+        standing: the one after it.
+        reasons: what each rule that hit it did, in the order of the rules.
+    """
 
     evidence: Evidence
     gradient_score: float
     indicator: float
+    before: Standing
     standing: Standing
     reasons: tuple[str, ...]
 

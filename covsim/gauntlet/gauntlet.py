@@ -2,26 +2,24 @@
 
     settle      losses that are not finite become a status
     enroll      peers never seen before get a newcomer's standing
-    slash       inactivity, overlap, missed gathers, missing and invalid submissions
+    slash       inactivity, overlap, peers out of sync, missed gathers, missing and invalid submissions
     remember    own-against-random indicator, and whether the gradient score was negative
     slash       the mostly negative; bench a streak; neither in a window that was bad for all
     rate        one PlackettLuce match of all who were scored, the missing and invalid at -99
-    score       final score = ordinal x indicator average, for the peers of the match
-    weigh       ramp, reserve, burn
+    score       final score = rating x indicator average x sync score, for the peers of the match
+    hold down   nobody's final score rises without a measurement
+    weigh       a rule's shares, and a burn
 
-This is the order of `templar` v2.1.28. The sync score, a third factor of the final score there, takes its place beside
-the indicator average.
+This is the order of `templar` v2.1.28. A rule that is `off` finds nobody; what it remembers is kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from covsim.gauntlet import slashing
+from covsim.gauntlet import final_score, negatives, overlap, slashing
 from covsim.gauntlet.checks import settle
 from covsim.gauntlet.evidence import (
     Coverage,
@@ -33,9 +31,10 @@ from covsim.gauntlet.evidence import (
     Standings,
     Verdict,
     Window,
+    gradient_score,
+    indicator,
     newcomer,
 )
-from covsim.gauntlet.loss_score import gradient_score, indicator
 from covsim.gauntlet.rating import match_scores, rate_match, taking_part
 from covsim.gauntlet.settings import GauntletSettings
 from covsim.gauntlet.weights import weigh
@@ -51,43 +50,43 @@ def judge(
     round: int,
     active: Collection[int],
     places: tuple[int, int],
-    generator: np.random.Generator,
+    lots: Callable[[int], float],
 ) -> Judgement:
     """Judge one window. A window whose gather was aborted is not judged, as on the live network.
 
     Args:
         standings: as the last judgement left them; empty before the first.
-        evidence: one row per peer that this validator gathered, asked in vain, or evaluated.
+        evidence: one row per peer that this validator gathered, asked in vain, or evaluated; its `active` is set here.
         round: the round judged, counted from 0.
         active: peers that count as taking part in the run; the others are slashed for inactivity.
         places: on the gather and the reserve list; the pay ramp has the same.
-        generator: orders equal final scores and, where the settings want it, equal scores in the match.
+        lots: a number per uid, the same whenever asked, that orders equal final scores and, where the settings want it,
+            equal scores in the match; lowest first.
     """
-    rows = {row.uid: settle(row) for row in sorted(evidence, key=lambda row: row.uid)}
+    present = frozenset(active)
+    rows = {row.uid: settle(replace(row, active=row.uid in present)) for row in sorted(evidence, key=_uid)}
     assert len(rows) == len(evidence), "one row of evidence per peer"
-    everybody = sorted(standings.peers.keys() | set(active) | rows.keys())
-    lots = dict(zip(everybody, generator.permutation(len(everybody)).tolist(), strict=True))
-    window = Window(round, rows, frozenset(active), lots)
-    docket = Docket(enroll(settings, standings, window))
+    before = enroll(settings, standings, round, present | rows.keys())
+    window = Window(round, rows, present, {uid: lots(uid) for uid in before}, before)
+    docket = Docket(window, settings)
     for stage in STAGES:
         docket.enter(stage(settings, docket.standings, window))
     final_scores = {uid: peer.final_score for uid, peer in docket.peers.items()}
-    weights = weigh(settings.weights, final_scores, places, generator)
-    docket.peers = {uid: replace(peer, weight=weights.shares.get(uid, 0.0)) for uid, peer in docket.peers.items()}
+    weights = weigh(settings.weights, final_scores, places, lots)
+    docket.close(weights.shares)
     return Judgement(
         standings=docket.standings,
-        verdicts=docket.verdicts(window),
+        verdicts=docket.verdicts(),
         weights=tuple(sorted(weights.shares.items())),
         burned=weights.burned,
         coverage=tuple(docket.coverage),
     )
 
 
-def enroll(settings: GauntletSettings, standings: Standings, window: Window) -> dict[int, Standing]:
-    """Everybody known, active or in evidence, by uid."""
-    everybody = sorted(standings.peers.keys() | window.active | window.evidence.keys())
-    stranger = newcomer(settings, window.round)
-    return {uid: standings.peers.get(uid, stranger) for uid in everybody}
+def enroll(settings: GauntletSettings, standings: Standings, round: int, seen: Collection[int]) -> dict[int, Standing]:
+    """Everybody known or seen, by uid."""
+    stranger = newcomer(settings, round)
+    return {uid: standings.peers.get(uid, stranger) for uid in sorted({*standings.peers, *seen})}
 
 
 def remember(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
@@ -135,58 +134,39 @@ def rate(settings: GauntletSettings, standings: Standings, window: Window) -> Ru
     return Ruling("penalty_score", len(scores), tuple(penalized), notes)
 
 
-def score(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
-    """Compute the final scores of the peers in the match anew; a lone peer had no match and keeps its own.
-
-    The finding is the threshold: from `indicator_grace_windows` rounds on, a positive indicator average below it counts
-    as 0.
-    """
-    players = match_scores(settings, standings, window)
-    if len(players) < 2:
-        return Ruling("indicator_threshold", 0)
-    in_force = window.round >= settings.indicator_grace_windows
-    threshold = settings.indicator_threshold if in_force else 0.0
-    notes = {uid: _scored(standings.peers[uid], threshold) for uid in players}
-    below = [
-        Finding(uid, f"indicator average {peer.indicator_average:.3f} < {threshold:.2f}", peer)
-        for uid, peer in notes.items()
-        if 0 < peer.indicator_average < threshold
-    ]
-    return Ruling("indicator_threshold", len(players) if in_force else 0, tuple(below), notes)
-
-
-def _scored(peer: Standing, threshold: float) -> Standing:
-    """F = ordinal x indicator average; an average below the threshold, which is never negative, counts as 0."""
-    average = peer.indicator_average if peer.indicator_average >= threshold else 0.0
-    return replace(peer, final_score=peer.ordinal * average + 0.0)  # + 0.0: no negative zero
-
-
 STAGES: tuple[slashing.Rule, ...] = (
     slashing.inactive,
     slashing.long_inactive,
-    slashing.overlap_halve,
-    slashing.overlap_reset,
-    slashing.overlap_exclude,
+    overlap.overlap_halve,
+    overlap.overlap_reset,
+    overlap.overlap_exclude,
+    slashing.sync_behind,
     slashing.gather_absence,
     slashing.gather_quorum,
     slashing.gather_miss,
     slashing.evaluated_missing,
     slashing.evaluated_invalid,
     remember,
-    slashing.bad_window,
-    slashing.mostly_negative,
-    slashing.negative_streak,
+    negatives.bad_window,
+    negatives.mostly_negative,
+    negatives.negative_streak,
     rate,
-    score,
+    final_score.score,
+    final_score.fall_behind,
+    final_score.keep_slashes,
+    final_score.hold_down,
 )
+"""The rules of `settings.RULES`, in that order."""
 
 
 class Docket:
     """Collects what the stages did to each peer, why, and how often they could have."""
 
-    def __init__(self, peers: Mapping[int, Standing]) -> None:
-        self.peers = dict(peers)
+    def __init__(self, window: Window, settings: GauntletSettings) -> None:
+        self.peers = dict(window.before)
         self.coverage: list[Coverage] = []
+        self._window = window
+        self._settings = settings
         self._reasons: dict[int, list[str]] = {}
 
     @property
@@ -195,30 +175,44 @@ class Docket:
         return Standings(self.peers)
 
     def enter(self, ruling: Ruling) -> None:
-        """Take over what a stage changed, and its reasons."""
+        """Take over what a stage changed, and its reasons; of a rule that is off, only what it remembers."""
         before = self.peers
-        findings = {finding.uid: finding.after for finding in ruling.findings}
-        self.peers = {**before, **ruling.notes, **findings}
-        for finding in ruling.findings:
+        acts = self._settings.acts(ruling.rule)
+        findings = ruling.findings if acts else ()
+        self.peers = {**before, **ruling.notes, **{finding.uid: finding.after for finding in findings}}
+        for finding in findings:
             reason = _reason(ruling.rule, finding, before[finding.uid])
             self._reasons.setdefault(finding.uid, []).append(reason)
-        self.coverage.append(Coverage(ruling.rule, ruling.eligible, len(ruling.findings)))
+        self.coverage.append(Coverage(ruling.rule, ruling.eligible if acts else 0, len(findings)))
 
-    def verdicts(self, window: Window) -> tuple[Verdict, ...]:
+    def close(self, shares: Mapping[int, float]) -> None:
+        """Note what everybody is paid; what is remembered for one window only is forgotten."""
+        self.peers = {uid: replace(peer, weight=shares.get(uid, 0.0), cut=1.0) for uid, peer in self.peers.items()}
+
+    def verdicts(self) -> tuple[Verdict, ...]:
         """One verdict per peer in evidence or hit by a rule, by uid."""
+        evidence = self._window.evidence
         return tuple(
-            self._verdict(window.evidence.get(uid, Evidence(uid=uid, status="unseen")))
-            for uid in sorted(window.evidence.keys() | self._reasons.keys())
+            self._verdict(evidence[uid] if uid in evidence else self._unseen(uid))
+            for uid in sorted(evidence.keys() | self._reasons.keys())
         )
+
+    def _unseen(self, uid: int) -> Evidence:
+        return Evidence(uid=uid, status="unseen", active=uid in self._window.active)
 
     def _verdict(self, row: Evidence) -> Verdict:
         return Verdict(
             evidence=row,
             gradient_score=gradient_score(row) if row.measured else math.nan,
             indicator=indicator(row) if row.measured else math.nan,
+            before=self._window.before[row.uid],
             standing=self.peers[row.uid],
             reasons=tuple(self._reasons.get(row.uid, ())),
         )
+
+
+def _uid(row: Evidence) -> int:
+    return row.uid
 
 
 def _reason(rule: str, finding: Finding, before: Standing) -> str:

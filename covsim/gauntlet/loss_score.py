@@ -1,7 +1,7 @@
 """What a submission is worth: the loss before and after a small trial step with it, on its own and on random data.
 
 Source: the Gauntlet paper, section 3, and `templar` v2.1.28. The trial step is a fifth of the outer step, for larger
-ones gave inconsistent scores.
+ones gave inconsistent scores. What is concluded from the losses (gradient score, indicator) stands in `evidence`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from covsim.gauntlet.evidence import Evidence
 from covsim.learning.evaluate import losses_of_one, losses_per_vector
 from covsim.learning.model import Model
 
@@ -62,18 +61,3 @@ def measure(
         random_before=tuple(losses_per_vector(model, theta[None], random[None], chunk).tolist()) * len(trials),
         random_after=tuple(losses_per_vector(model, stepped, random[None], chunk).tolist()),
     )
-
-
-def gradient_score(evidence: Evidence) -> float:
-    """Relative improvement on random data: (before - after) / before."""
-    return (evidence.random_before - evidence.random_after) / evidence.random_before
-
-
-def own_improvement(evidence: Evidence) -> float:
-    """Relative improvement on the peer's own data."""
-    return (evidence.own_before - evidence.own_after) / evidence.own_before
-
-
-def indicator(evidence: Evidence) -> float:
-    """+1 if the relative improvement on own data exceeds that on random data, else -1 (also when they are equal)."""
-    return 1.0 if own_improvement(evidence) > gradient_score(evidence) else -1.0

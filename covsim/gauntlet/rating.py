@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from openskill.models import PlackettLuce
 
-from covsim.gauntlet.evidence import Evidence, Standings, Window
-from covsim.gauntlet.loss_score import gradient_score
+from covsim.gauntlet.evidence import Evidence, Standings, Window, gradient_score
 from covsim.gauntlet.settings import GauntletSettings
 
 Rating = tuple[float, float]
@@ -24,13 +23,14 @@ def match_scores(settings: GauntletSettings, standings: Standings, window: Windo
     """What each peer of this window's match scored: its gradient score, or the penalty.
 
     The penalty is for a submission missing, late, early or invalid in the evaluation, and for a gather that asked in
-    vain, unless the peer was measured all the same: then what was measured counts.
+    vain, unless the peer was measured all the same: then what was measured counts. With `penalty_score` off, only
+    measured peers play.
     """
-    scores = {}
+    scores, penalize = {}, settings.acts("penalty_score")
     for row in taking_part(standings, window):
         if row.measured:
             scores[row.uid] = gradient_score(row)
-        elif row.missed_gather or (row.evaluated and row.status != "unseen"):
+        elif penalize and (row.missed_gather or (row.evaluated and row.status != "unseen")):
             scores[row.uid] = settings.slashing.penalty_score
     return scores
 
@@ -46,7 +46,7 @@ def rate_match(
     settings: GauntletSettings,
     ratings: Mapping[int, Rating],
     scores: Mapping[int, float],
-    lots: Mapping[int, int] | None = None,
+    lots: Mapping[int, float] | None = None,
 ) -> dict[int, Rating]:
     """The ratings after a match, for the peers in it.
 
@@ -84,8 +84,8 @@ def dense_ranks(scores: list[float]) -> list[float]:
     return [place[score] for score in scores]
 
 
-def drawn_ranks(scores: list[float], lots: list[int]) -> list[float]:
-    """Whole numbers from 0 for the best; no two alike, for equal scores go by their lots."""
+def drawn_ranks(scores: list[float], lots: list[float]) -> list[float]:
+    """Whole numbers from 0 for the best; no two alike, for equal scores go by their lots, lowest first."""
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], lots[i]))
     place = {i: float(rank) for rank, i in enumerate(order)}
     return [place[i] for i in range(len(scores))]

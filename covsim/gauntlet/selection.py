@@ -1,6 +1,7 @@
 """Whom to gather, and whom to evaluate.
 
 The gather list of the live network is published by one leader, refreshed every 2 windows and in force one window later.
+Nobody stands in for a leader that is away (`failover_windows: none`).
 `selection:` also spells out what "Gauntlet off" means: random, all, or fixed peers. Ties, and the many peers without
 weight at the start, are put in an order drawn from the caller's generator (one named stream per window), never by uid
 or listing order: listed in order, the first peers would hold the list by luck alone. The deployed code takes them in
@@ -30,11 +31,18 @@ class Choice:
     reserve: tuple[int, ...]
 
 
+FailoverWindows = Annotated[int, Field(ge=1, le=100_000)]
+
+
 class Selection(Part):
     """How the leader chooses the gather list."""
 
     refresh_windows: int = Field(default=2, ge=1, le=100_000, description="windows between two lists")
     delay_windows: int = Field(default=1, ge=0, le=1_000, description="windows from publishing a list to its force")
+    failover_windows: FailoverWindows | Literal["none"] = Field(
+        default="none",
+        description="windows without a due list until the validator of the next highest stake publishes it",
+    )
 
     @abstractmethod
     def places(self, num_active: int) -> tuple[int, int]:
@@ -49,6 +57,17 @@ class Selection(Part):
     def due(self, round: int, last_published: int | None) -> bool:
         """True when a list is to be published after `round`, the last one having been published after another."""
         return last_published is None or round - last_published >= self.refresh_windows
+
+    def leads(self, rank: int, windows_overdue: int) -> bool:
+        """True for the validator who publishes a list that is due, and for those who stand in for the ones before it.
+
+        Args:
+            rank: the validator's place by stake, 0 for the highest, who always leads.
+            windows_overdue: windows since the list was due; 0 in the window in which it is.
+        """
+        if rank == 0:
+            return True
+        return self.failover_windows != "none" and windows_overdue >= rank * self.failover_windows
 
 
 selections: Registry[Selection] = Registry("selection")

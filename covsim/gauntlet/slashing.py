@@ -1,12 +1,14 @@
-"""The rules that cut what a peer has earned: one function each, in the order in which they act.
+"""The rules that cut what a peer has earned by absence, misses and invalid payloads: one function each, in their order.
 
-Each takes the window and the standings as the rules before it left them, and returns a `Ruling`: on how many peers it
-could have acted, and whom it hit and why. Source: `templar` v2.1.28. Settled here, where sources leave it open:
+Those for copies stand in `overlap`, those for harmful payloads in `negatives`. Each takes the window and the standings
+as the rules before it left them, and returns a `Ruling`: on how many peers it could have acted, and whom it hit and
+why. Source: `templar` v2.1.28. Settled here, where sources leave it open:
 
 * A slash with a factor acts on final score **and** indicator average, and only while the final score is positive: a
   factor would raise a negative one (as in the code).
 * A slash on the final score is overwritten when the peer is in this window's match, because the final score is then
-  computed anew; the cut indicator average and the penalty score in the match persist (a quirk of the code, kept).
+  computed anew; the cut indicator average and the penalty score in the match persist (`quirks.slash_overwritten`). What
+  the slashes left is remembered as `Standing.cut`, also where there was nothing to cut yet.
 * A peer that was asked in the gather *and* drawn for evaluation, and sent nothing, is slashed twice, as in the code.
 * A reserve that was asked to stand in and could not is treated like a listed peer, as in the code.
 * A listed peer whose payload this validator could not read has missed the gather all the same, as in the code; a failed
@@ -19,13 +21,12 @@ could have acted, and whom it hit and why. Source: `templar` v2.1.28. Settled he
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 from covsim.gauntlet.evidence import Evidence, Finding, Ruling, Standing, Standings, Window, newcomer
-from covsim.gauntlet.rating import match_scores, taking_part
-from covsim.gauntlet.settings import GauntletSettings, SlashingRules
+from covsim.gauntlet.rating import taking_part
+from covsim.gauntlet.settings import GauntletSettings, SlashingRules, SyncRules
 
 Rule = Callable[[GauntletSettings, Standings, Window], Ruling]
 
@@ -44,9 +45,10 @@ def inactive(settings: GauntletSettings, standings: Standings, window: Window) -
         absent = replace(peer, inactive_since=peer.inactive_since if peer.inactive_since >= 0 else window.round)
         notes[uid] = absent
         if peer.final_score > 0:
-            score = _floored(peer.final_score * settings.slashing.inactive_factor, settings.slashing)
+            factor = settings.slashing.inactive_factor
+            score = _floored(peer.final_score * factor, settings.slashing)
             why = f"absent since round {absent.inactive_since}"
-            findings.append(Finding(uid, why, replace(absent, final_score=score)))
+            findings.append(Finding(uid, why, replace(absent, final_score=score, cut=peer.cut * factor)))
     return Ruling("inactive", len(standings.peers), tuple(findings), notes)
 
 
@@ -66,40 +68,20 @@ def long_inactive(settings: GauntletSettings, standings: Standings, window: Wind
     return Ruling("long_inactive", len(absent), tuple(findings))
 
 
-def overlap_halve(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
-    """Indices in common with an earlier payload, lowest level: half of final score and indicator average."""
-    levels = settings.overlap
-    compared = list(_compared(settings, window))
+def sync_behind(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
+    """A listed peer whose theta lies too far from the validator's, or is not shown, loses a quarter of both.
+
+    Reserves are spared, as in the code, and so is who lies exactly `max_behind` steps behind. Whether it submitted
+    anything does not matter.
+    """
+    rules = settings.sync
+    rows = [row for row in taking_part(standings, window) if row.on_gather_list]
     findings = [
-        Finding(row.uid, _in_common(row, levels.halve), slashed(standings.peers[row.uid], 0.5, settings.slashing))
-        for row in compared
-        if levels.halve <= row.overlap < levels.reset
+        Finding(row.uid, why, slashed(standings.peers[row.uid], rules.slash, settings.slashing))
+        for row in rows
+        if (why := _out_of_sync(row, rules))
     ]
-    return Ruling("overlap_halve", len(compared), tuple(findings))
-
-
-def overlap_reset(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
-    """Indices in common with an earlier payload, middle level: the peer starts over."""
-    levels = settings.overlap
-    compared = list(_compared(settings, window))
-    findings = [
-        Finding(row.uid, _in_common(row, levels.reset), reset(settings, standings.peers[row.uid], window.round))
-        for row in compared
-        if levels.reset <= row.overlap < levels.exclude
-    ]
-    return Ruling("overlap_reset", len(compared), tuple(findings))
-
-
-def overlap_exclude(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
-    """Indices in common with an earlier payload, highest level: the peer starts over and is excluded."""
-    level = settings.overlap.exclude
-    compared = list(_compared(settings, window))
-    findings = [
-        Finding(row.uid, _in_common(row, level), excluded(settings, window.round))
-        for row in compared
-        if row.overlap >= level
-    ]
-    return Ruling("overlap_exclude", len(compared), tuple(findings))
+    return Ruling("sync_behind", len(rows), tuple(findings))
 
 
 def gather_absence(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
@@ -125,7 +107,8 @@ def gather_absence(settings: GauntletSettings, standings: Standings, window: Win
 def gather_quorum(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
     """When less than `quorum` of the gather succeeded, who missed it loses final score and indicator average.
 
-    Success counts every payload that entered, also those of reserves, over the listed peers.
+    When nothing entered, that is everybody who was asked. Success counts every payload that entered, also those of
+    reserves, over the listed peers.
     """
     rows = list(taking_part(standings, window))
     missing = [row for row in rows if row.missed_gather]
@@ -146,7 +129,7 @@ def gather_miss(settings: GauntletSettings, standings: Standings, window: Window
     """A peer that the gather asked in vain loses more with every miss in a row."""
     rules = settings.slashing
     rows = [row for row in taking_part(standings, window) if row.missed_gather or row.gathered]
-    if _gather_success(window) < rules.quorum:
+    if settings.acts("gather_quorum") and _gather_success(window) < rules.quorum:
         return Ruling("gather_miss", len(rows))
     findings = []
     for row in rows:
@@ -181,66 +164,17 @@ def evaluated_invalid(settings: GauntletSettings, standings: Standings, window: 
     for row in rows:
         if row.status == "invalid":
             peer = standings.peers[row.uid]
-            findings.append(Finding(row.uid, row.problem, replace(peer, final_score=min(peer.final_score, 0.0))))
+            after = replace(peer, final_score=min(peer.final_score, 0.0), cut=0.0)
+            findings.append(Finding(row.uid, row.problem, after))
     return Ruling("evaluated_invalid", len(rows), tuple(findings))
 
 
-def bad_window(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
-    """The guard of the next two rules: whom a window bad for all spares. Changes nobody."""
-    at_risk = {
-        uid: peer
-        for uid, peer in standings.peers.items()
-        if _is_mostly_negative(settings, peer) or _is_to_be_benched(settings, peer)
-    }
-    spared = at_risk if is_bad_window(settings, standings, window) else {}
-    why = f"score of rank {settings.slashing.bad_window_rank} is negative"
-    return Ruling("bad_window", len(at_risk), tuple(Finding(uid, why, peer) for uid, peer in spared.items()))
-
-
-def mostly_negative(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
-    """A peer most of whose last evaluations were negative loses three quarters of both, every window while that is so.
-
-    It need not be evaluated in this window. Skipped in a window that was bad for all.
-    """
-    rules, bad = settings.slashing, is_bad_window(settings, standings, window)
-    long_known = {uid: peer for uid, peer in standings.peers.items() if len(peer.negatives) == rules.negative_window}
-    findings = [
-        Finding(
-            uid,
-            f"{sum(peer.negatives)} of {len(peer.negatives)} evaluations negative, x {rules.negative_factor:g}",
-            slashed(peer, rules.negative_factor, rules),
-        )
-        for uid, peer in long_known.items()
-        if _is_mostly_negative(settings, peer) and not bad
-    ]
-    return Ruling("mostly_negative", len(long_known), tuple(findings))
-
-
-def negative_streak(settings: GauntletSettings, standings: Standings, window: Window) -> Ruling:
-    """A streak of negative evaluations keeps a peer off the gather list until a positive one.
-
-    Skipped in a window that was bad for all; the next one that is not benches the peer, evaluated in it or not. (The
-    deployed code makes its list after it has forgotten the scores that tell a bad window, so there the guard holds in
-    its bookkeeping only.)
-    """
-    streak, bad = settings.slashing.negative_streak, is_bad_window(settings, standings, window)
-    known = {uid: peer for uid, peer in standings.peers.items() if peer.evaluations >= streak}
-    findings = [
-        Finding(uid, f"{peer.negatives_in_a_row} negative evaluations in a row", replace(peer, benched=True))
-        for uid, peer in known.items()
-        if _is_to_be_benched(settings, peer) and not bad
-    ]
-    return Ruling("negative_streak", len(known), tuple(findings))
-
-
-def is_bad_window(settings: GauntletSettings, standings: Standings, window: Window) -> bool:
-    """True when the score of rank `bad_window_rank`, or the lowest of fewer, is negative; penalties count as scores."""
-    scores = sorted(match_scores(settings, standings, window).values(), reverse=True)
-    return bool(scores) and scores[min(settings.slashing.bad_window_rank, len(scores)) - 1] < 0
-
-
 def slashed(peer: Standing, factor: float, rules: SlashingRules) -> Standing:
-    """The standing with final score and indicator average times `factor`, if the final score is positive."""
+    """The standing with final score and indicator average times `factor`, if the final score is positive.
+
+    The factor also enters `cut`, whatever the final score is: where slashes persist, it meets the score computed next.
+    """
+    peer = replace(peer, cut=peer.cut * factor)
     if peer.final_score <= 0:
         return peer
     score = _floored(peer.final_score * factor, rules)
@@ -257,15 +191,13 @@ def excluded(settings: GauntletSettings, round: int) -> Standing:
     return replace(newcomer(settings, round), excluded_until=round + 1 + settings.slashing.excluded_windows)
 
 
-def _is_mostly_negative(settings: GauntletSettings, peer: Standing) -> bool:
-    """True while the negative evaluations are too many and there is something to slash."""
-    rules = settings.slashing
-    remembered = len(peer.negatives) == rules.negative_window
-    return remembered and sum(peer.negatives) > rules.negative_limit and peer.final_score > 0
-
-
-def _is_to_be_benched(settings: GauntletSettings, peer: Standing) -> bool:
-    return peer.negatives_in_a_row >= settings.slashing.negative_streak and not peer.benched
+def _out_of_sync(row: Evidence, rules: SyncRules) -> str:
+    """Why a listed peer is slashed for its sync sample; empty if it is not."""
+    if not row.steps_behind >= 0:
+        return f"no sync sample, x {rules.slash:g}"
+    if row.steps_behind > rules.max_behind:
+        return f"{row.steps_behind:.3g} steps behind > {rules.max_behind:g}, x {rules.slash:g}"
+    return ""
 
 
 def _floored(score: float, rules: SlashingRules) -> float:
@@ -275,17 +207,6 @@ def _floored(score: float, rules: SlashingRules) -> float:
 def _has_a_past(peer: Standing) -> bool:
     """False for a peer that was reset since it went away."""
     return peer.enrolled_round <= peer.inactive_since
-
-
-def _compared(settings: GauntletSettings, window: Window) -> Iterator[Evidence]:
-    """The evidence with a measured overlap, from the round on in which the rule acts."""
-    for row in window.evidence.values():
-        if window.round >= settings.overlap.from_round and not math.isnan(row.overlap):
-            yield row
-
-
-def _in_common(row: Evidence, level: float) -> str:
-    return f"overlap {row.overlap:.2f} with uid {row.overlap_with} >= {level:.2f}"
 
 
 def _remember_gather(peer: Standing, missed: bool, rules: SlashingRules) -> Standing:

@@ -1,8 +1,10 @@
-"""The public board: the gather and reserve lists that the leader published, by the window they take force in."""
+"""The public boards: gather and reserve lists by the window they take force in, and peers' sync samples by round."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from covsim.protocol.lineage import Lineage
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,13 @@ class Board:
 
     def __init__(self) -> None:
         self._lists: list[GatherList] = []
+        self.last_round: int | None = None
 
-    def publish(self, published: GatherList) -> None:
-        """Put up a list; a later one for the same window replaces it."""
+    def publish(self, published: GatherList, round: int) -> None:
+        """Put up a list, made after `round`; a later one for the same window replaces it."""
         assert not self._lists or published.effective_window >= self._lists[-1].effective_window
         self._lists.append(published)
+        self.last_round = round
 
     def in_force(self, window: int) -> GatherList:
         """The newest list whose time has come in `window`."""
@@ -31,3 +35,30 @@ class Board:
             if published.effective_window <= window:
                 return published
         raise AssertionError(f"no gather list was published for window {window}")
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSample:
+    """Some elements of the theta from which a peer trains a round; its lineage stands for them."""
+
+    published_s: float
+    lineage: Lineage
+
+
+class SyncSamples:
+    """What peers published of their theta. Readable by all, as on the live network, so one can be passed on as one's own."""
+
+    def __init__(self) -> None:
+        self._samples: dict[tuple[int, int], SyncSample] = {}
+
+    def publish(self, round: int, uid: int, sample: SyncSample) -> None:
+        """Put up a peer's sample for a round; a later one replaces it."""
+        self._samples[round, uid] = sample
+
+    def of(self, round: int, uid: int) -> SyncSample | None:
+        """A peer's sample for a round, or None."""
+        return self._samples.get((round, uid))
+
+    def forget_before(self, round: int) -> None:
+        """Drop the samples of earlier rounds."""
+        self._samples = {key: sample for key, sample in self._samples.items() if key[0] >= round}

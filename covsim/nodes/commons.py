@@ -1,4 +1,4 @@
-"""What every node shares: the clock, the store, the board, and the machinery behind the seam."""
+"""What every node shares: the clock, the store, the boards, the chain, and the machinery behind the seam."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from covsim.events import Event
 from covsim.gauntlet.checks import submission_status
 from covsim.gauntlet.evidence import Status
 from covsim.learning.trainer import Trainer
-from covsim.nodes.board import Board
+from covsim.nodes.board import Board, SyncSamples
+from covsim.nodes.chain_node import ChainNode
 from covsim.nodes.encoder import Encoder
+from covsim.nodes.purse import Purses
 from covsim.nodes.seam import Seam
 from covsim.protocol.base import Decoded, InvalidPayload
 from covsim.protocol.exchange import Exchange
@@ -49,6 +51,9 @@ class Commons:
     clock: BlockClock
     store: ObjectStore
     board: Board
+    samples: SyncSamples
+    chain: ChainNode
+    purses: Purses
     streams: Streams
     seam: Seam
     trainer: Trainer
@@ -77,6 +82,10 @@ class Commons:
         stamp = None if stored is None else stored.stored_s
         return submission_status(stamp, self.clock.opens_at(window), self.clock.put_closes_at(window))
 
+    def lots(self, label: str, round: int) -> Callable[[int], float]:
+        """What orders equals when a validator judges a round: a number per uid, drawn from the seed."""
+        return scoring_lots(self.streams, label, round)
+
     def next_poll(self, since_s: float) -> simpy.Event:
         """Fires when a reader that polls from `since_s` on looks next; at once if it looks right now."""
         ticks = math.ceil((self.env.now - since_s) / self.poll_s)
@@ -92,6 +101,16 @@ def object_key(round: int, uid: int) -> str:
     return f"round-{round}/uid-{uid}"
 
 
+def checkpoint_key(round: int, label: str) -> str:
+    """Where the checkpoint lies that a validator asked for in a round."""
+    return f"round-{round}/checkpoint-{label}"
+
+
+def scoring_lots(streams: Streams, label: str, round: int) -> Callable[[int], float]:
+    """The lots of a validator's window; whoever knows the seed can draw them again."""
+    return lambda uid: streams.uniform("lot", label, round, uid)
+
+
 def round_of_key(key: str) -> int:
     """The round of an object's key."""
     return int(key.partition("/")[0].removeprefix("round-"))
@@ -102,19 +121,23 @@ class DecodedPayloads:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._known: dict[tuple[int, str], Decoded | InvalidPayload] = {}
+        self._known: dict[tuple[int, str, bool], Decoded | InvalidPayload] = {}
 
-    def read(self, payload: bytes, round: int) -> tuple[str, Decoded]:
-        """The sha256 of a payload and what it says as a payload of this round. Raises InvalidPayload."""
+    def read(self, payload: bytes, round: int, allow_missing: bool = False) -> tuple[str, Decoded]:
+        """The sha256 of a payload and what it says as a payload of this round.
+
+        Raises InvalidPayload; with `allow_missing` not for tensors that are left out.
+        """
         sha256 = hashlib.sha256(payload).hexdigest()
-        decoded = self._known.get((round, sha256))
+        key = (round, sha256, allow_missing)
+        decoded = self._known.get(key)
         if decoded is None:
-            decoded = self._known[round, sha256] = self._decode(payload, round)
+            decoded = self._known[key] = self._decode(payload, round, allow_missing)
         if isinstance(decoded, InvalidPayload):
             raise decoded
         return sha256, decoded
 
-    def _decode(self, payload: bytes, round: int) -> Decoded | InvalidPayload:
+    def _decode(self, payload: bytes, round: int, allow_missing: bool) -> Decoded | InvalidPayload:
         try:
             return self._exchange.decode(round, payload)
         except InvalidPayload as problem:

@@ -32,7 +32,11 @@ class Submission:
 
 @dataclass
 class Gather:
-    """One node's gather of one round."""
+    """One node's gather of one round.
+
+    With `trusts_reserves` a reserve's payload may leave out tensors (a quirk of the deployed code, see
+    `gauntlet.quirks.reserve_unchecked`).
+    """
 
     commons: Commons
     node: str
@@ -40,10 +44,12 @@ class Gather:
     round: int
     wanted: GatherList
     own_uid: int | None = None
+    trusts_reserves: bool = False
     submissions: dict[int, Submission] = field(default_factory=dict)
     asked: list[int] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     reserves_used: int = 0
+    aborted: bool = False
 
     def run(self) -> Generator[Any, Any, tuple[Submission, ...]]:
         """Fill as many places as the list has; returns the submissions by uid, none if the gather was aborted."""
@@ -53,18 +59,18 @@ class Gather:
         places = [env.process(self._fill_place(uid, reserves, started_s)) for uid in self.wanted.selected]
         filled = env.all_of(places)
         yield filled | env.timeout(self.commons.gather_timeout_s)
-        aborted = not filled.processed
-        if aborted:
+        self.aborted = not filled.processed
+        if self.aborted:
             for place in places:
                 if place.is_alive:
                     place.interrupt("gather timeout")
-        entered = () if aborted else tuple(self.submissions[uid] for uid in sorted(self.submissions))
+        entered = () if self.aborted else tuple(self.submissions[uid] for uid in sorted(self.submissions))
         self.commons.emit(
             Gathered(
                 time_s=env.now,
                 node=self.node,
                 round=self.round,
-                outcome=self._outcome(aborted),
+                outcome=self._outcome(),
                 uids=tuple(submission.uid for submission in entered),
                 missing=tuple(sorted(self.missing)),
                 reserves=self.reserves_used,
@@ -76,17 +82,18 @@ class Gather:
     def _fill_place(self, uid: int, reserves: Iterator[int], started_s: float) -> Generator[Any, Any, None]:
         """Try the listed peer, then reserves in their order, until a payload is had."""
         try:
-            while not (yield from self._fetch(uid, started_s)):
+            stands_in = False
+            while not (yield from self._fetch(uid, started_s, stands_in)):
                 self.missing.append(uid)
                 reserve = next(reserves, None)
                 if reserve is None:
                     return
                 self.reserves_used += 1
-                uid = reserve
+                uid, stands_in = reserve, True
         except simpy.Interrupt:
             return
 
-    def _fetch(self, uid: int, started_s: float) -> Generator[Any, Any, bool]:
+    def _fetch(self, uid: int, started_s: float, stands_in: bool) -> Generator[Any, Any, bool]:
         """True when this peer's payload of the round was on time, could be read, and is valid."""
         commons = self.commons
         key = object_key(self.round, uid)
@@ -100,14 +107,16 @@ class Gather:
         if stored is None or not commons.on_time(stored, self.round):  # it may have been overwritten since
             return False
         try:
-            sha256, decoded = commons.decoded.read(stored.data, self.round)
+            sha256, decoded = commons.decoded.read(
+                stored.data, self.round, allow_missing=stands_in and self.trusts_reserves
+            )
         except InvalidPayload:
             return False
         self.submissions[uid] = Submission(uid, sha256, decoded, stored.stored_s)
         return True
 
-    def _outcome(self, aborted: bool) -> str:
-        if aborted:
+    def _outcome(self) -> str:
+        if self.aborted:
             return "aborted"
         if not self.submissions:
             return "empty"

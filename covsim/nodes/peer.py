@@ -11,9 +11,13 @@ import simpy
 
 from covsim.behaviors import Behavior
 from covsim.behaviors.base import Batches, Scalar, Update
-from covsim.events import OuterStepTaken, RoundSettled, RoundSkipped, Submitted, Trained
+from covsim.behaviors.membership import Membership
+from covsim.chain.extrinsics import PayloadHash
+from covsim.events import NodeLeft, OuterStepTaken, RoundSettled, RoundSkipped, Submitted, Trained
 from covsim.learning import corpus
 from covsim.learning import update as lazy
+from covsim.nodes.board import SyncSample
+from covsim.nodes.chain_node import Member
 from covsim.nodes.commons import Commons, object_key
 from covsim.nodes.gather import Gather, Submission, take_outer_step, wait_for_object
 from covsim.protocol.base import Claims
@@ -34,7 +38,14 @@ class Peer:
     """
 
     def __init__(
-        self, commons: Commons, uid: int, behavior: Behavior, machine: Machine, uplink: Resource, downlink: Resource
+        self,
+        commons: Commons,
+        uid: int,
+        behavior: Behavior,
+        membership: Membership,
+        machine: Machine,
+        uplink: Resource,
+        downlink: Resource,
     ) -> None:
         self.uid = uid
         self.name = f"peer:{uid}"
@@ -43,6 +54,7 @@ class Peer:
         self._commons = commons
         self._plan = commons.exchange.plan
         self._behavior = behavior
+        self._membership = membership
         self._machine = machine
         self._uplink = uplink
         self._downlink = downlink
@@ -53,6 +65,8 @@ class Peer:
         self._synced = -1  # the last round whose exchange is done
         self._to_send: lazy.Update | None = None  # of an exchange that overlaps with the next inner steps
         self._under_way: simpy.Process | None = None
+        self._past: list[Lineage] = []  # earlier histories, oldest first, as far back as a script has asked for
+        self.left = False
 
     @property
     def oldest_wanted(self) -> int:
@@ -61,19 +75,31 @@ class Peer:
         return min(self.round, self._synced + 1) if lags else self.round
 
     def run(self) -> Generator[Any, Any, None]:
-        """Play rounds until the last; a round that began while the peer was still busy is skipped."""
+        """Play rounds until the last, or until it leaves; a round that began while it was still busy is skipped."""
         clock, num_rounds = self._commons.clock, self._commons.num_rounds
+        self._publish_sample(0, self.lineage)
         while self.round < num_rounds:
             yield clock.opened(self.round)
             yield from self._play_round()
+            if self._leaves():
+                return
             self._go_on_to(min(num_rounds, max(self.round + 1, clock.window_at(self._commons.env.now))), self.round + 1)
 
     def _play_round(self) -> Generator[Any, Any, None]:
-        """One round; it begins where the one before was settled, which may be before its window opens."""
+        """One round; it begins where the one before was settled, which may be before its window opens.
+
+        Until its first round a peer only reads along, so that it begins from the theta of that round.
+        """
         env, started_s = self._commons.env, self._settled_s
         self._spent = _Spent()
         self._claims = Claims()
-        yield from self._behavior.play_round(self)
+        first = self._membership.first_round
+        if self.round < first:
+            yield from self.sync()
+            if self.round == first - 1:
+                self._commons.chain.register(self.member)
+        else:
+            yield from self._behavior.play_round(self)
         if self.round == self._commons.num_rounds - 1 and self._under_way is not None:
             yield self._commons.clock.opened(self.round + 1)  # until then it is idle and waits for nothing on a link
             yield from self._finish_exchange()
@@ -97,6 +123,20 @@ class Peer:
             self._commons.emit(RoundSkipped(time_s=self._commons.env.now, uid=self.uid, round=skipped))
         self.round = round
 
+    def _leaves(self) -> bool:
+        """Settle whether the peer goes on after this round; announce it if not."""
+        commons, first = self._commons, self._membership.first_round
+        if self._membership.stays(commons.purses.profits(self.uid, range(first, self.round + 1))):
+            return False
+        self.left = True
+        commons.emit(NodeLeft(commons.env.now, self.name, self.uid, self.round, f"membership {self._membership.kind}"))
+        return True
+
+    @property
+    def member(self) -> Member:
+        """Who it is on the chain."""
+        return Member(self.name, self.uid, "peer")
+
     # What a script may know -----------------------------------------------------------------------------------------
 
     @property
@@ -118,13 +158,13 @@ class Peer:
 
     # What a script may do -------------------------------------------------------------------------------------------
 
-    def train(self, batches: Batches, steps: int | None = None) -> Verb[Update]:
+    def train(self, batches: Batches, steps: int | None = None, rounds_behind: int = 0) -> Verb[Update]:
         commons, named, began = self._commons, cast(corpus.Batches, batches), self.round
         wanted = commons.inner_steps if steps is None else steps
         done = 0
         if self._under_way is not None:
             done = yield from self._compute(min(wanted, self._plan.overlap_steps or 0))
-            self._own = self._trained(began, named, done, 0)
+            self._own = self._trained(began, named, done, 0, self.lineage)
             yield from self._finish_exchange()
         rest = yield from self._compute(wanted - done)
         commons.emit(
@@ -138,12 +178,13 @@ class Peer:
             )
         )
         tokens = self._claims.tokens + (done + rest) * commons.tokens_per_step
-        self._claims = Claims(min(tokens, commons.exchange.most_tokens), base=self.lineage.depth)
-        theta = lazy.Update.of(self.lineage.theta)
+        base = self._base(rounds_behind)
+        self._claims = Claims(min(tokens, commons.exchange.most_tokens), base=base.depth)
+        theta = lazy.Update.of(base.theta)
         if self._plan.sends == "gradient":
             gradient = commons.trainer.gradient(self.uid, began, theta, named)
             return cast(Update, gradient if rest else theta - theta)
-        trained = self._trained(began, named, rest, done)
+        trained = self._trained(began, named, rest, done, base)
         if self._plan.keeps_own_weights:
             self._own = trained
         return cast(Update, theta - trained)
@@ -209,9 +250,23 @@ class Peer:
             self._go_on_to(max(self.round, in_time), self.round)
         return done
 
-    def _trained(self, round: int, batches: corpus.Batches, steps: int, skip: int) -> lazy.Update:
+    def _base(self, rounds_behind: int) -> Lineage:
+        """The history to train from; a stale one is what the peer's sync sample shows from then on.
+
+        What nobody has asked for is not remembered: who asks for the first time gets the present.
+        """
+        self._past = self._past[-rounds_behind - 1 :] if rounds_behind else []
+        if not rounds_behind:
+            return self.lineage
+        if not self._past or self._past[-1] is not self.lineage:
+            self._past.append(self.lineage)
+        base = self._past[max(0, len(self._past) - 1 - rounds_behind)]
+        self._publish_sample(self.round, base)
+        return base
+
+    def _trained(self, round: int, batches: corpus.Batches, steps: int, skip: int, base: Lineage) -> lazy.Update:
         """The weights [N] after some inner steps, not computed yet; `skip` steps of the round lie before them."""
-        start = self.lineage.theta if self._own is None else self._own
+        start = base.theta if self._own is None else self._own
         return self._commons.trainer.train(self.uid, round, start, batches, steps, skip)
 
     def _submit(self, round: int, update: lazy.Update, claims: Claims, spent: _Spent) -> Verb[None]:
@@ -235,7 +290,9 @@ class Peer:
             )
         if stored is None:
             return False
-        on_time = commons.on_time(stored, round)
+        on_time, sha256 = commons.on_time(stored, round), hashlib.sha256(payload).hexdigest()
+        if "payload_hashes" in commons.chain.settings.log:
+            commons.chain.submit(self.name, PayloadHash(round, sha256))
         commons.emit(
             Submitted(
                 time_s=commons.env.now,
@@ -245,7 +302,7 @@ class Peer:
                 stored_s=stored.stored_s,
                 on_time=on_time,
                 model_bytes=len(payload),
-                payload_sha256=hashlib.sha256(payload).hexdigest(),
+                payload_sha256=sha256,
             )
         )
         return on_time
@@ -268,9 +325,11 @@ class Peer:
         """Take the outer step, and let own weights meet the new theta where they outlive it."""
         commons, exchange = self._commons, self._commons.exchange
         self._synced = round
+        if entered:
+            self.lineage = take_outer_step(commons, self.lineage, entered, round)
+        self._publish_sample(round + 1, self.lineage)
         if not entered:
             return
-        self.lineage = take_outer_step(commons, self.lineage, entered, round)
         commons.emit(OuterStepTaken(time_s=commons.env.now, node=self.name, round=round, lineage=self.lineage.key))
         if self._own is not None:
             theta = self.lineage.theta
@@ -293,6 +352,10 @@ class Peer:
             round, entered = yield self._under_way
         self._under_way = None
         self._step(round, entered)
+
+    def _publish_sample(self, round: int, lineage: Lineage) -> None:
+        """Show from which theta the peer trains a round."""
+        self._commons.samples.publish(round, self.uid, SyncSample(self._commons.env.now, lineage))
 
     # Bookkeeping ----------------------------------------------------------------------------------------------------
 

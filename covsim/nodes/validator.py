@@ -1,15 +1,17 @@
-"""A validator: gathers like everyone, evaluates on its own theta, sets weights, and publishes the list if it leads."""
+"""A validator's body: the verbs of `behaviors.base.ValidatorVerbs`, each charged its true bytes and seconds."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 
+from covsim.behaviors.base import ValidatorBehavior
+from covsim.chain.extrinsics import LogVerdicts
 from covsim.events import (
+    CaughtUp,
     Evaluated,
     HeldOutMeasured,
     ListPublished,
@@ -18,182 +20,249 @@ from covsim.events import (
     RuleApplied,
     Scored,
     ValidatorSettled,
+    WeightsSet,
 )
-from covsim.gauntlet.checks import find_overlaps
-from covsim.gauntlet.evidence import Evidence, Judgement, Standings, Status, Verdict
+from covsim.gauntlet.evidence import Judgement, Standings, Verdict
 from covsim.gauntlet.gauntlet import judge
-from covsim.gauntlet.loss_score import LossEvidence, measure
-from covsim.gauntlet.selection import Selection, whom_to_evaluate
-from covsim.gauntlet.settings import GauntletSettings
-from covsim.learning.corpus import Corpus
-from covsim.learning.evaluate import losses_per_vector
-from covsim.learning.model import Model
+from covsim.gauntlet.selection import whom_to_evaluate
 from covsim.nodes.board import GatherList
-from covsim.nodes.commons import Commons, object_key
+from covsim.nodes.commons import Commons, checkpoint_key, object_key
 from covsim.nodes.diagnostics import compare_updates, widest_gap
+from covsim.nodes.examination import Examination, Examiner, Seen, held_out_loss
 from covsim.nodes.gather import Gather, Submission, take_outer_step
-from covsim.nodes.probes import Probe
 from covsim.protocol.base import InvalidPayload
 from covsim.protocol.lineage import Lineage
 from covsim.world.network import Resource
-from covsim.world.store import StoredObject
 
-Steps = Generator[Any, Any, Any]
-
-
-@dataclass(frozen=True)
-class Examination:
-    """What validators need to judge learning, the same for all of them.
-
-    `honest` is the simulator's knowledge; it enters diagnostics and nothing else.
-    """
-
-    model: Model
-    corpus: Corpus
-    rules: GauntletSettings
-    selection: Selection
-    batch: int
-    held_out_every: int
-    active: frozenset[int]
-    honest: frozenset[int]
-    probes: Mapping[str, Probe]
-
-
-@dataclass
-class _Seen:
-    """What a validator holds of one round before it judges; `stored` is what lay in the store as it looked."""
-
-    drawn: tuple[int, ...]
-    wanted: GatherList
-    gather: Gather
-    entered: tuple[Submission, ...]
-    stored: dict[int, StoredObject | None]
-    valid: dict[int, Submission] = field(default_factory=dict)
-    problems: dict[int, str] = field(default_factory=dict)
-    unreadable: set[int] = field(default_factory=set)
+Answer = TypeVar("Answer")
+Verb: TypeAlias = Generator[Any, Any, Answer]
 
 
 class Validator:
-    """One scorer with its own theta, random draws and memory of every peer."""
+    """One scorer with its own theta, random draws and memory of every peer. `run` plays its behavior's script.
+
+    Args:
+        rank: its place among the validators by stake, 0 for the highest, which leads.
+        lineages: every history that a node is on, for a diagnostic.
+        colleagues: all validators, by rank.
+    """
 
     def __init__(
         self,
         commons: Commons,
         examination: Examination,
         label: str,
-        downlink: Resource,
-        leads: bool,
+        behavior: ValidatorBehavior,
+        rank: int,
+        links: tuple[Resource, Resource],
         lineages: Callable[[], Mapping[str, Lineage]],
+        colleagues: Callable[[], Sequence[Validator]],
     ) -> None:
         self.label = label
         self.name = f"validator:{label}"
-        self.leads = leads
+        self.rank = rank
+        self.online = True
+        self.uplink, self.downlink = links
         self.lineage: Lineage = commons.lineages.root
         self.round = 0
         self._commons = commons
         self._examination = examination
-        self._downlink = downlink
+        self._behavior = behavior
         self._lineages = lineages
+        self._colleagues = colleagues
         self._standings = Standings()
+        self._last_seen: dict[int, int] = {}
+        self._weights: dict[int, float] = {}
+        self._weights_set = -1  # the round after which weights were last handed to the chain
+        self._seen: Seen | None = None
+        self._farthest = math.nan
         self._last_step = torch.zeros_like(self.lineage.theta)  # [N]
-        self._last_published: int | None = None
+        self._average_step = torch.zeros(len(examination.sync_positions))  # [S]
 
     @property
     def oldest_wanted(self) -> int:
         """The first round whose payloads this validator may still want to read."""
         return self.round
 
-    def run(self) -> Steps:
-        """Score round after round, the next one at once if its put window has closed already."""
+    @property
+    def measures(self) -> bool:
+        """True for the validator of the highest stake that is not sitting out: its theta is the network's in the tables."""
+        return self.online and not any(other.online for other in self._colleagues() if other.rank < self.rank)
+
+    def run(self) -> Generator[Any, Any, None]:
+        """Play round after round, the next one at once if its put window has closed already."""
         while self.round < self._commons.num_rounds:
             yield self._commons.clock.opened(self.round + 1)
-            yield from self._score_round()
+            self.online, self._seen = True, None
+            if self.measures:
+                self._farthest = widest_gap(list(self._lineages().values()), self.lineage, self._last_step)
+            yield from self._behavior.play_round(self)
+            if self.measures and (self.round + 1) % self._examination.held_out_every == 0:
+                self._measure_progress()
             self._commons.emit(ValidatorSettled(self._commons.env.now, self.label, self.round))
             self.round += 1
 
-    def publish_list(self, round: int, effective_window: int) -> None:
-        """Choose whom to gather from what is known after `round`, and put it on the board."""
-        commons, selection = self._commons, self._examination.selection
-        generator = commons.streams.numpy("gather list", round)
-        choice = selection.choose(self._standings, self._examination.active, round, generator)
-        commons.board.publish(GatherList(effective_window, choice.selected, choice.reserve))
-        commons.emit(
-            ListPublished(commons.env.now, self.label, round, effective_window, choice.selected, choice.reserve)
+    # What a script may know -----------------------------------------------------------------------------------------
+
+    def judged_weights(self) -> Mapping[int, float]:
+        return self._weights
+
+    def weights_on_chain(self) -> Mapping[int, float]:
+        return self._commons.chain.weights_of_others(self.name)
+
+    def cohort(self, name: str) -> Sequence[int]:
+        return self._examination.cohorts.get(name, ())
+
+    # What a script may do -------------------------------------------------------------------------------------------
+
+    def gather(self) -> Verb[bool]:
+        commons = self._commons
+        wanted = commons.board.in_force(self.round + 1)
+        gather = Gather(
+            commons,
+            self.name,
+            self.downlink,
+            self.round,
+            wanted,
+            trusts_reserves=self._examination.rules.quirks.reserve_unchecked,
         )
-        self._last_published = round
+        entered = yield from gather.run()
+        yield commons.until(commons.clock.put_closes_at(self.round + 1))
+        self._seen = Seen(wanted, gather, entered, valid=dict(gather.submissions))
+        return bool(entered)
 
-    # One round ------------------------------------------------------------------------------------------------------
+    def evaluate(self) -> Verb[None]:
+        """Draw, fetch, measure, judge.
 
-    def _score_round(self) -> Steps:
-        commons, examination = self._commons, self._examination
-        farthest = math.nan
-        if self.leads:
-            farthest = widest_gap(list(self._lineages().values()), self.lineage, self._last_step)
-        seen = yield from self._look()
-        if seen.entered:
-            yield from self._judge(seen)
-        if self.leads and examination.selection.due(self.round, self._last_published):
-            window = commons.clock.window_at(commons.env.now)
-            self.publish_list(self.round, window + examination.selection.delay_windows)
-        self._take_outer_step(seen.entered)
-        if self.leads and (self.round + 1) % examination.held_out_every == 0:
-            self._measure_progress(seen.entered, farthest)
-
-    def _judge(self, seen: _Seen) -> Steps:
-        """Evaluate, score and set weights.
-
-        A round whose gather brought nothing is not judged. The live network skips an aborted gather too; after an empty
-        one it zeroes everybody who was asked, which in an outage of the store hits the innocent.
+        A round whose gather brought nothing is not judged, unless `quirks.empty_gather_judged`; one whose gather was
+        aborted is not, as on the live network.
         """
-        commons, examination = self._commons, self._examination
+        commons, seen = self._commons, self._seen
+        assert seen is not None, "a validator evaluates what it has gathered"
+        if not seen.entered and (seen.gather.aborted or not self._examination.rules.quirks.empty_gather_judged):
+            return
+        active = self._active()
+        yield from self._look(seen, active)
         measured = [uid for uid in seen.drawn if uid in seen.valid]
         began_s = commons.env.now
         yield commons.env.timeout(commons.charges.evaluation_s * len(measured))
-        losses = self._measure(measured, seen)
+        examiner = Examiner(commons, self._examination, self.label, self.round, self.lineage, self._average_step, seen)
+        evidence = examiner.evidence(measured, examiner.losses(measured))
+        places = self._examination.selection.places(len(active))
         judgement = judge(
-            examination.rules,
-            self._standings,
-            self._evidence(seen, measured, losses),
-            round=self.round,
-            active=examination.active,
-            places=examination.selection.places(len(examination.active)),
-            generator=commons.streams.numpy("ties", self.label, self.round),
-        )
-        self._standings = judgement.standings
-        self._announce(judgement, len(seen.drawn), commons.env.now - began_s)
-
-    def _look(self) -> Steps:
-        """Gather; when the put window has closed, draw whom to evaluate, and fetch what the gather did not."""
-        commons = self._commons
-        wanted = commons.board.in_force(self.round + 1)
-        gather = Gather(commons, self.name, self._downlink, self.round, wanted)
-        entered = yield from gather.run()
-        yield commons.until(commons.clock.put_closes_at(self.round + 1))
-        drawn = whom_to_evaluate(
             self._examination.rules,
             self._standings,
-            self._examination.active,
-            self.round,
-            commons.streams.numpy("whom to evaluate", self.label, self.round),
+            evidence,
+            round=self.round,
+            active=active,
+            places=places,
+            lots=commons.lots(self.label, self.round),
         )
+        self._standings, self._weights = judgement.standings, dict(judgement.weights)
+        self._announce(judgement, len(seen.drawn), commons.env.now - began_s, active, places)
+
+    def set_weights(self, weights: Mapping[int, float]) -> None:
+        commons, every = self._commons, self._examination.rules.weights.set_every_windows
+        burned = max(0.0, 1.0 - math.fsum(weights.values()))
+        if self.round - self._weights_set < every or not commons.chain.may_set_weights(self.name):
+            return
+        self._weights_set = self.round
+        commons.emit(WeightsSet(commons.env.now, self.label, self.round, tuple(sorted(weights.items())), burned))
+        commons.chain.set_weights(self.name, self.round, weights, burned)
+
+    def publish_list(self) -> None:
+        selection, board = self._examination.selection, self._commons.board
+        due = selection.due(self.round, board.last_round)
+        overdue = 0 if board.last_round is None else self.round - board.last_round - selection.refresh_windows
+        if due and selection.leads(self.rank, overdue):
+            window = self._commons.clock.window_at(self._commons.env.now)
+            self.put_up_list(self.round, window + selection.delay_windows)
+
+    def put_up_list(self, round: int, effective_window: int) -> None:
+        """Choose whom to gather from what is known after `round`, and put it on the board."""
+        commons = self._commons
+        generator = commons.streams.numpy("gather list", round)
+        active = self._active()
+        choice = self._examination.selection.choose(self._standings, active, round, generator)
+        commons.board.publish(GatherList(effective_window, choice.selected, choice.reserve), round)
+        commons.emit(
+            ListPublished(commons.env.now, self.label, round, effective_window, choice.selected, choice.reserve)
+        )
+
+    def step(self) -> None:
+        commons, before = self._commons, self.lineage
+        entered = () if self._seen is None else self._seen.entered
+        self.lineage = take_outer_step(commons, before, entered, self.round)
+        if not entered:
+            return
+        self._last_step = self.lineage.theta - before.theta
+        moved = self._last_step[self._examination.sync_positions].abs()
+        kept = self._examination.rules.sync.average_decay
+        first = not bool(self._average_step.any())
+        self._average_step = moved if first else kept * self._average_step + (1 - kept) * moved
+        commons.emit(OuterStepTaken(commons.env.now, self.name, self.round, self.lineage.key))
+
+    def sit_out(self) -> Verb[None]:
+        self.online = False
+        yield self._commons.env.timeout(0)
+
+    def catch_up(self) -> Verb[None]:
+        """Take over a checkpoint: the online validator of the highest stake uploads it, this one downloads it.
+
+        Without such a validator it goes on from the theta it had.
+        """
+        commons, round = self._commons, self.round
+        provider = next((other for other in self._colleagues() if other.online and other is not self), None)
+        if provider is None:
+            return
+        lineage = provider.lineage
+        key, size = checkpoint_key(round, self.label), self._examination.checkpoint_bytes
+        yield from commons.store.put(provider.name, provider.uplink, key, b"", size, purpose="checkpoint")
+        read = yield from commons.store.get(self.name, self.downlink, key, purpose="checkpoint")
+        if read is not None:
+            self.lineage = lineage
+            commons.emit(CaughtUp(commons.env.now, self.name, round, provider.name, lineage.key))
+
+    # What verbs are made of -----------------------------------------------------------------------------------------
+
+    def _active(self) -> frozenset[int]:
+        """The peers that are registered and were heard of lately; all that are registered, where nobody is expected.
+
+        Who registers counts as heard of in that round.
+        """
+        commons, registered = self._commons, self._commons.chain.peers
+        for uid in registered:
+            self._last_seen.setdefault(uid, self.round)
+            for round in (self.round - 1, self.round):
+                if round >= 0 and commons.store.stat(object_key(round, uid)) is not None:
+                    self._last_seen[uid] = round
+        if commons.exchange.plan.asynchrony:
+            return registered
+        most = self._examination.rules.active_windows
+        return frozenset(uid for uid in registered if self.round - self._last_seen[uid] <= most)
+
+    def _look(self, seen: Seen, active: Collection[int]) -> Verb[None]:
+        """Draw whom to evaluate, and fetch what the gather did not."""
+        commons, round = self._commons, self.round
+        generator = commons.streams.numpy("whom to evaluate", self.label, round)
+        drawn = whom_to_evaluate(self._examination.rules, self._standings, active, round, generator)
         if commons.exchange.plan.asynchrony:  # a round expects nobody in particular, so nobody is missing from it
-            drawn, gather.asked = tuple(filter(self._has_sent, drawn)), list(filter(self._has_sent, gather.asked))
-        stored = {uid: commons.store.stat(object_key(self.round, uid)) for uid in {*drawn, *gather.asked}}
-        seen = _Seen(drawn, wanted, gather, entered, stored, valid=dict(gather.submissions))
-        if entered:
-            fetches = [commons.env.process(self._fetch(uid, seen)) for uid in drawn if uid not in seen.valid]
-            yield commons.env.all_of(fetches)
-        return seen
+            drawn = tuple(filter(self._has_sent, drawn))
+            seen.gather.asked = list(filter(self._has_sent, seen.gather.asked))
+        seen.drawn = drawn
+        seen.stored = {uid: commons.store.stat(object_key(round, uid)) for uid in {*drawn, *seen.gather.asked}}
+        fetches = [commons.env.process(self._fetch(uid, seen)) for uid in drawn if uid not in seen.valid]
+        yield commons.env.all_of(fetches)
 
     def _has_sent(self, uid: int) -> bool:
         return self._commons.store.stat(object_key(self.round, uid)) is not None
 
-    def _fetch(self, uid: int, seen: _Seen) -> Steps:
+    def _fetch(self, uid: int, seen: Seen) -> Verb[None]:
         """Read a submission that is on time, and note what is wrong with it."""
         commons = self._commons
         if commons.status(seen.stored[uid], self.round) != "ok":
             return
-        read = yield from commons.store.get(self.name, self._downlink, object_key(self.round, uid), purpose="evaluate")
+        read = yield from commons.store.get(self.name, self.downlink, object_key(self.round, uid), purpose="evaluate")
         if read is None:
             seen.unreadable.add(uid)
             return
@@ -207,149 +276,77 @@ class Validator:
             return
         seen.valid[uid] = Submission(uid, sha256, decoded, read.stored_s)
 
-    def _measure(self, uids: Sequence[int], seen: _Seen) -> LossEvidence:
-        """Losses before and after each trial step, through the seam."""
-        commons, examination, rules = self._commons, self._examination, self._examination.rules
-
-        def compute() -> Sequence[float]:
-            own = [
-                examination.corpus.assigned_sample(
-                    uid,
-                    self.round,
-                    commons.inner_steps,
-                    examination.batch,
-                    rules.own_sequences,
-                    commons.streams.numpy("own sample", self.label, self.round, uid),
-                )
-                for uid in uids
-            ]
-            entered = [submission.decoded for submission in seen.entered]
-            limits = commons.exchange.clip_norms(self.lineage, entered)
-            trials = [
-                commons.exchange.trial_theta(
-                    self.lineage, seen.valid[uid].decoded, self.round, rules.trial_factor, limits
-                )
-                for uid in uids
-            ]
-            return measure(
-                examination.model,
-                self.lineage.theta,
-                trials,
-                torch.stack(own) if own else torch.zeros(0, 0, 0),
-                examination.corpus.random_sample(
-                    rules.random_sequences, commons.streams.numpy("random sample", self.label, self.round)
-                ),
-            ).flat()
-
-        return LossEvidence.of(commons.seam.numbers(f"losses validator={self.label} round={self.round}", compute))
-
-    def _evidence(self, seen: _Seen, measured: Sequence[int], losses: LossEvidence) -> list[Evidence]:
-        """One row for everyone drawn for evaluation or asked in the gather."""
-        compared = list(seen.gather.submissions.values())
-        if self._examination.rules.overlap.among == "evaluated":
-            compared = list(seen.valid.values())
-        overlaps = find_overlaps(
-            [submission.uid for submission in compared],
-            [submission.stored_s for submission in compared],
-            [submission.decoded for submission in compared],
-        )
-        place = {uid: i for i, uid in enumerate(measured)}
-        listed = set(seen.wanted.selected)
-        rows = []
-        for uid in sorted({*seen.drawn, *seen.gather.asked}):
-            numbers: dict[str, Any] = {}
-            if uid in place:
-                i = place[uid]
-                numbers |= {name: getattr(losses, name)[i] for name in _LOSSES}
-            if uid in overlaps:
-                overlap = overlaps[uid]
-                numbers |= {
-                    "overlap": overlap.share,
-                    "overlap_with": overlap.with_uid,
-                    "overlap_stored_s": overlap.stored_s,
-                }
-            rows.append(self._row(uid, seen, listed, numbers))
-        return rows
-
-    def _row(self, uid: int, seen: _Seen, listed: set[int], numbers: Mapping[str, Any]) -> Evidence:
-        asked, stored = uid in seen.gather.asked, seen.valid.get(uid) or seen.stored[uid]
-        return Evidence(
-            uid=uid,
-            status=self._status(uid, seen),
-            problem=seen.problems.get(uid, ""),
-            stored_s=stored.stored_s if stored is not None else math.nan,
-            evaluated=uid in seen.drawn,
-            on_gather_list=asked and uid in listed,
-            asked_as_reserve=asked and uid not in listed,
-            gathered=uid in seen.gather.submissions,  # all of them entered, or the round is not judged
-            **numbers,
-        )
-
-    def _status(self, uid: int, seen: _Seen) -> Status:
-        """What became of a submission: what was read decides, not what may have been put there since."""
-        if uid in seen.valid:
-            return "ok"
-        if uid in seen.problems:
-            return "invalid"
-        if uid in seen.unreadable:
-            return "unseen"
-        return self._commons.status(seen.stored[uid], self.round)
-
-    def _take_outer_step(self, entered: tuple[Submission, ...]) -> None:
-        commons, before = self._commons, self.lineage
-        self.lineage = take_outer_step(commons, before, entered, self.round)
-        if entered:
-            self._last_step = self.lineage.theta - before.theta
-            commons.emit(OuterStepTaken(commons.env.now, self.name, self.round, self.lineage.key))
-
-    def _measure_progress(self, entered: tuple[Submission, ...], farthest: float) -> None:
-        """As the leader: the held-out loss, and the round's figures that do not depend on the model's size."""
-        commons = self._commons
-        loss = held_out_loss(commons, self._examination, self.lineage, f"round={self.round}")
+    def _measure_progress(self) -> None:
+        """The held-out loss, and the round's figures that do not depend on the model's size."""
+        commons, examination = self._commons, self._examination
+        entered = () if self._seen is None else self._seen.entered
+        loss = held_out_loss(commons, examination, self.lineage, f"round={self.round}")
         commons.emit(HeldOutMeasured(commons.env.now, self.name, self.round, self.lineage.key, loss))
         commons.emit(
             compare_updates(
                 commons.env.now,
                 self.round,
                 entered,
-                self._examination.honest,
+                examination.honest,
                 commons.exchange.layout.num_parameters,
-                farthest,
+                self._farthest,
             )
         )
         updates = {submission.uid: submission.decoded for submission in entered}
-        for name, probe in self._examination.probes.items():
+        for name, probe in examination.probes.items():
             label = f"probe {name} round={self.round}"
             (value,) = commons.seam.numbers(label, lambda probe=probe: [probe.look(updates)])  # type: ignore[misc]
             commons.emit(Probed(commons.env.now, self.round, name, value))
 
-    def _announce(self, judgement: Judgement, num_drawn: int, evaluation_s: float) -> None:
-        """Emit the verdicts, the weights, and how often each rule could act and did."""
+    def _announce(
+        self, judgement: Judgement, num_drawn: int, evaluation_s: float, active: frozenset[int], places: tuple[int, int]
+    ) -> None:
+        """Emit the verdicts, what everybody is worth, and how often each rule could act and did; log it on the chain."""
         commons, now_s = self._commons, self._commons.env.now
         for verdict in judgement.verdicts:
             commons.emit(_evaluated(now_s, self.label, self.round, verdict))
         commons.emit(
-            Scored(now_s, self.label, self.round, num_drawn, evaluation_s, judgement.weights, judgement.burned)
+            Scored(
+                now_s,
+                self.label,
+                self.round,
+                num_drawn,
+                evaluation_s,
+                tuple(sorted(active)),
+                places,
+                judgement.weights,
+                judgement.burned,
+            )
         )
         for entry in judgement.coverage:
             commons.emit(RuleApplied(now_s, self.label, self.round, entry.rule, entry.eligible, entry.fired))
+        if "verdicts" in commons.chain.settings.log:
+            commons.chain.submit(self.name, _logged(self.round, judgement, places))
 
 
-_LOSSES = ("own_before", "own_after", "random_before", "random_after")
-
-
-def held_out_loss(commons: Commons, examination: Examination, lineage: Lineage, label: str) -> float:
-    """Nats per token of a lineage on text that nobody trains on, through the seam."""
-
-    def compute() -> Sequence[float]:
-        tokens = examination.corpus.held_out()[None]
-        return losses_per_vector(examination.model, lineage.theta[None], tokens).tolist()
-
-    return commons.seam.numbers(f"held-out {label}", compute)[0]
+def _logged(round: int, judgement: Judgement, places: tuple[int, int]) -> LogVerdicts:
+    """The extrinsic from which everybody can compute a validator's weights: all final scores, and the verdicts."""
+    return LogVerdicts(
+        round=round,
+        final_scores=tuple((uid, peer.final_score) for uid, peer in sorted(judgement.standings.peers.items())),
+        places=places,
+        verdicts=tuple(
+            (
+                verdict.evidence.uid,
+                verdict.evidence.status,
+                verdict.gradient_score,
+                verdict.standing.indicator_average,
+                verdict.standing.mu,
+                verdict.standing.sigma,
+                verdict.standing.final_score,
+            )
+            for verdict in judgement.verdicts
+        ),
+    )
 
 
 def _evaluated(time_s: float, label: str, round: int, verdict: Verdict) -> Evaluated:
-    evidence, standing = verdict.evidence, verdict.standing
+    evidence, before, after = verdict.evidence, verdict.before, verdict.standing
     return Evaluated(
         time_s=time_s,
         validator=label,
@@ -357,6 +354,7 @@ def _evaluated(time_s: float, label: str, round: int, verdict: Verdict) -> Evalu
         round=round,
         status=evidence.status,
         stored_s=evidence.stored_s,
+        previous_stored_s=evidence.previous_stored_s,
         problem=evidence.problem,
         evaluated=evidence.evaluated,
         on_gather_list=evidence.on_gather_list,
@@ -369,11 +367,16 @@ def _evaluated(time_s: float, label: str, round: int, verdict: Verdict) -> Evalu
         overlap=evidence.overlap,
         overlap_with=evidence.overlap_with,
         overlap_stored_s=evidence.overlap_stored_s,
+        steps_behind=evidence.steps_behind,
         gradient_score=verdict.gradient_score,
         indicator=verdict.indicator,
-        indicator_average=standing.indicator_average,
-        mu=standing.mu,
-        sigma=standing.sigma,
-        final_score=standing.final_score,
+        indicator_average=after.indicator_average,
+        indicator_average_before=before.indicator_average,
+        mu=after.mu,
+        mu_before=before.mu,
+        sigma=after.sigma,
+        sigma_before=before.sigma,
+        final_score=after.final_score,
+        final_score_before=before.final_score,
         reasons=verdict.reasons,
     )

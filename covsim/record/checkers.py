@@ -15,6 +15,8 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from covsim.events import (
+    CaughtUp,
+    EpochSettled,
     Evaluated,
     Event,
     Gathered,
@@ -28,6 +30,7 @@ from covsim.events import (
     Submitted,
     Trained,
     Transferred,
+    WeightsSet,
     WindowOpened,
 )
 
@@ -58,6 +61,7 @@ def all_checkers(*, put_window_s: float) -> list[Checker]:
         WeightsAreShares(),
         EqualHistoriesAgree(),
         SpansAddUp(),
+        TokensAreConserved(),
     ]
 
 
@@ -223,7 +227,7 @@ class WeightsAreShares(Checker):
     """Weights lie in [0, 1], one a peer, and sum to 1 with the burned share, or are all 0."""
 
     def observe(self, event: Event) -> None:
-        if not isinstance(event, Scored):
+        if not isinstance(event, Scored | WeightsSet):
             return
         shares = [weight for _, weight in event.weights] + [event.burned]
         assert all(0 <= share <= 1 for share in shares), f"a weight outside [0, 1]: {event}"
@@ -253,6 +257,8 @@ class EqualHistoriesAgree(Checker):
             self.gathered[event.node] = event
         elif isinstance(event, OuterStepTaken):
             self._stepped(event)
+        elif isinstance(event, CaughtUp):
+            self.histories[event.node] = self.history_of.get(event.lineage, "")
         elif isinstance(event, HeldOutMeasured):
             loss = self.losses.setdefault(event.lineage, event.loss)
             assert loss == event.loss or math.isnan(loss), f"this lineage had loss {loss} before: {event}"
@@ -292,6 +298,25 @@ class SpansAddUp(Checker):
         elif isinstance(event, OuterStepTaken):
             self.outer_steps[event.node, event.round] += 1
             assert self.outer_steps[event.node, event.round] == 1, f"two outer steps in one round: {event}"
+
+
+@dataclass
+class TokensAreConserved(Checker):
+    """Epochs follow each other without a gap, and each pays out what its blocks emit: all blocks emit the same."""
+
+    height: int = 0
+    per_block: float = math.nan
+
+    def observe(self, event: Event) -> None:
+        if not isinstance(event, EpochSettled):
+            return
+        assert event.height - event.blocks == self.height, f"blocks paid twice or never: {event}"
+        self.height = event.height
+        amounts = [tokens for _, tokens in (*event.paid, *event.dividends)] + [event.owner, event.burned]
+        assert min(amounts) >= 0, f"a negative payment: {event}"
+        per_block = math.fsum(amounts) / event.blocks
+        assert math.isnan(self.per_block) or _close(per_block, self.per_block), f"a block emits {per_block}: {event}"
+        self.per_block = per_block
 
 
 def _close(one: float, other: float) -> bool:

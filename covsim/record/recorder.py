@@ -8,8 +8,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from covsim.chain.economics import EconomicsSettings
 from covsim.events import Event, HeldOutMeasured, NodeJoined, ReadFailed, Transferred, WindowOpened
-from covsim.scenario.sections import leader
+from covsim.nodes.purse import Purses
+from covsim.scenario.sections import by_stake
 
 Level = Literal["summary", "rounds", "transfers"]
 EventType = TypeVar("EventType", bound=Event)
@@ -40,15 +42,24 @@ class Recorder:
     """Observes a run and remembers what its tables and summary need.
 
     Args:
-        level: what is written. `summary` writes rounds.parquet and peers.parquet; `rounds` adds submissions, verdicts
-            and evidence, and events.jsonl.gz without single transfers; `transfers` adds those too.
+        level: what is written. `summary` writes rounds.parquet and peers.parquet; `rounds` adds submissions, verdicts,
+            evidence, weights and epochs, and events.jsonl.gz without single transfers; `transfers` adds those too.
         stakes: of every validator, by name.
+        prices: what work costs and tokens are worth.
+        planned_rounds: over which a series of token prices is laid.
     """
 
-    def __init__(self, level: Level, stakes: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        level: Level,
+        stakes: Mapping[str, float],
+        prices: EconomicsSettings | None = None,
+        planned_rounds: int = 1,
+    ) -> None:
         self.level = level
         self.stakes = dict(stakes)
-        self.lead = leader(self.stakes)
+        self.purses = Purses(prices or EconomicsSettings(), planned_rounds)
+        self.lead = by_stake(self.stakes)[0]
         self.lead_node = f"validator:{self.lead}"
         self.window = 0
         self.traffic = Traffic()
@@ -59,6 +70,7 @@ class Recorder:
 
     def observe(self, event: Event) -> None:
         """Remember an event, as far as the level asks for it."""
+        self.purses.observe(event)
         if isinstance(event, WindowOpened):
             self.window = event.window
         elif isinstance(event, HeldOutMeasured):
@@ -97,6 +109,7 @@ class Recorder:
         frames = {"rounds": tables.rounds, "peers": tables.peers}
         if self.level != "summary":
             frames |= {"submissions": tables.submissions, "verdicts": tables.verdicts, "evidence": tables.evidence}
+            frames |= {"weights": tables.weights, "epochs": tables.epochs}
             write_json_lines(folder / "events.jsonl.gz", self._lines())
         if self.level == "transfers":
             frames["transfers"] = tables.transfers

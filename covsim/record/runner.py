@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from covsim.chain.ledger import write_ledger
 from covsim.events import Digest, Event
 from covsim.record.checkpoint import Checkpoint, DamagedCheckpoint, newest_checkpoint, save_checkpoint
-from covsim.record.files import write_json, write_text, write_whole
+from covsim.record.files import file_sha256, write_json, write_text, write_whole
 from covsim.record.interrupts import interrupts
 from covsim.record.lock import LOCK, FolderInUse, locked
 from covsim.record.provenance import provenance
@@ -220,12 +221,12 @@ class _Execution:
         self._earlier_training_s = checkpoint.training_wall_s if checkpoint else 0.0
         self._earlier_total_s = checkpoint.total_wall_s if checkpoint else 0.0
         self._digest = Digest()
-        self._recorder = Recorder(
-            scenario.record.level, {name: validator.stake for name, validator in scenario.validators.items()}
-        )
         self._tape = tape
+        stakes = {name: validator.stake for name, validator in scenario.validators.items()}
+        self._recorder = Recorder(scenario.record.level, stakes, scenario.economics, scenario.planned_rounds)
+        watching = (self._digest.add, self._recorder.observe, *observers)
         try:
-            self._simulation = Simulation(scenario, self._tape, (self._digest.add, self._recorder.observe, *observers))
+            self._simulation = Simulation(scenario, self._tape, watching)
         except ValueError as error:
             raise CannotBegin(str(error)) from error
 
@@ -233,8 +234,7 @@ class _Execution:
         """Run to the end and write everything. Raises Interrupted."""
         self._replay(interrupted)
         self._run_live(interrupted)
-        self._simulation.finish()
-        self._tape.sync()
+        self._simulation.finish(self._tape_sha256)
         done = Run(self._folder, self._write_results())
         if interrupted():  # too late for this run, which is whole; not for what was to come after it
             raise Interrupted(self._folder)
@@ -303,6 +303,11 @@ class _Execution:
     def _total_wall_s(self) -> float:
         return self._earlier_total_s + time.perf_counter() - self._began
 
+    def _tape_sha256(self) -> str:
+        """Of the tape as it is now, when the last answer is on it."""
+        self._tape.sync()
+        return file_sha256(_tape_of(self._folder))
+
     def _write_results(self) -> dict[str, Any]:
         """Final parameters, tables, provenance; the summary last, for it marks the run as whole."""
         scenario, simulation, folder = self._scenario, self._simulation, self._folder
@@ -312,6 +317,7 @@ class _Execution:
         tensors = _by_name(theta, scenario.model.shapes)
         write_whole(folder / "final.safetensors", lambda part: save_file(tensors, part))
         self._recorder.write(folder)
+        write_whole(folder / "ledger.jsonl", lambda part: write_ledger(part, simulation.commons.chain.chain.blocks))
         charges, bigram_nats = simulation.charges, simulation.corpus.bigram_nats()
         write_json(folder / "provenance.json", provenance(self._identity, self._total_wall_s, device))
         result = summary(

@@ -17,6 +17,10 @@ What was never reached or cannot be computed is NaN here and null in the file.
 | `selected_share.<cohort>` | its part of the places on the gather list, over all rounds |
 | `evaluations_per_peer.<cohort>` | times a validator measured one of its peers: mean over peers and validators |
 | `rounds_to_exclusion.<cohort>` | rounds until a peer was first excluded, mean over those that were |
+| `tokens_per_peer.<cohort>`, `cost_per_peer.<cohort>`, `profit_per_peer.<cohort>` | means, at the prices of `economics` |
+| `break_even_price.<cohort>` | price of a token at which its peers together would have earned what they spent |
+| `left_share.<cohort>` | share of its peers that left |
+| `chain.epochs`, `chain.blocks`, `chain.burned_share` | epochs settled, blocks paid for, share of all tokens burned |
 | `honest_earning_zero` | share of the honest peers that were paid nothing |
 | `task.<kind>` | share of the zero-shot questions that the lead validator's final theta answers right |
 | `rules` | for every scoring rule: on how many it could have acted, how often it did, and the word for it |
@@ -31,7 +35,9 @@ from typing import TYPE_CHECKING, Any
 
 from covsim.events import (
     Digest,
+    EpochSettled,
     Evaluated,
+    NodeLeft,
     RoundSettled,
     RuleApplied,
     RunStopped,
@@ -99,6 +105,8 @@ def summary(
         **_time(recorder),
         **_participation(recorder),
         **_pay(recorder),
+        **_economics(recorder),
+        **_chain(recorder),
         **_scoring(recorder),
         "rules": _rules(recorder),
         "diagnostics": _diagnostics(recorder) | dict(diagnostics),
@@ -164,6 +172,34 @@ def _pay(recorder: Recorder) -> dict[str, float]:
         pay[f"payout_share.{cohort}"] = _ratio(math.fsum(earned), total)
         pay[f"pay_per_peer.{cohort}"] = _ratio(_mean(earned), _mean(honest))
     return pay
+
+
+def _economics(recorder: Recorder) -> dict[str, float]:
+    purses, left = recorder.purses, {event.uid for event in recorder.of(NodeLeft)}
+    economics: dict[str, float] = {}
+    for cohort, uids in recorder.cohorts.items():
+        spent = [math.fsum(purses.cost(uid, round) for round in list(purses.accounts[uid])) for uid in uids]
+        profit = [math.fsum(purses.profit(uid, round) for round in list(purses.accounts[uid])) for uid in uids]
+        tokens = math.fsum(purses.earned(uid) for uid in uids)
+        economics |= {
+            f"tokens_per_peer.{cohort}": _ratio(tokens, len(uids)),
+            f"cost_per_peer.{cohort}": _mean(spent),
+            f"profit_per_peer.{cohort}": _mean(profit),
+            f"break_even_price.{cohort}": _ratio(math.fsum(spent), tokens),
+            f"left_share.{cohort}": _ratio(len(left & set(uids)), len(uids)),
+        }
+    return economics
+
+
+def _chain(recorder: Recorder) -> dict[str, float]:
+    settled = recorder.of(EpochSettled)
+    burned = math.fsum(event.burned for event in settled)
+    paid = math.fsum(tokens for event in settled for _, tokens in (*event.paid, *event.dividends))
+    return {
+        "chain.epochs": len(settled),
+        "chain.blocks": sum(event.blocks for event in settled),
+        "chain.burned_share": _ratio(burned, burned + paid + math.fsum(event.owner for event in settled)),
+    }
 
 
 def _scoring(recorder: Recorder) -> dict[str, float]:

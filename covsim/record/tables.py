@@ -3,10 +3,12 @@
 | table | a row is | it says |
 |---|---|---|
 | rounds | a settled round | loss on the lead validator's theta and over lineages, who took part, bytes, probes |
-| peers | a peer in a settled round | steps, spans of time, place on the gather list, the lead validator's rating, pay |
+| peers | a peer in a settled round | steps, spans of time, place on the list, the lead validator's rating, tokens |
 | submissions | a payload in the store | stamp, sizes, whether it counts |
 | verdicts | what a validator concluded of a peer in a round | scores, rating, weight, reasons |
-| evidence | what it had seen before it concluded | losses before and after, stamps, overlaps |
+| evidence | what it had seen before it concluded (`docs/gauntlet.md`) | losses, stamps, overlaps, who was active |
+| weights | a weight that a validator handed to the chain | share of all pay |
+| epochs | a peer or validator in an epoch of the chain | tokens paid, consensus |
 | transfers | a transfer over a link | who, what for, bytes, from when to when |
 
 A column keeps its type whatever a run did; what did not happen is null.
@@ -14,6 +16,7 @@ A column keeps its type whatever a run did; what did not happen is null.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,6 +25,7 @@ from typing import Any
 import pandas as pd
 
 from covsim.events import (
+    EpochSettled,
     Evaluated,
     Event,
     Gathered,
@@ -33,6 +37,7 @@ from covsim.events import (
     Submitted,
     Trained,
     Transferred,
+    WeightsSet,
     WindowOpened,
 )
 from covsim.record import views
@@ -54,17 +59,21 @@ _TEXT = [
     "purpose",
     "direction",
 ]
+_BURNED = -1  # stands for the owner's slot in the uid column of weights
 _SEEN = ["evaluated", "on_gather_list", "asked_as_reserve", "gathered"]
-_FLAGS = ["on_time", "skipped", "contributed", "complete", *_SEEN]
-_WHOLE = ["round", "uid", "steps", "wanted", "overlap_with", "model_bytes"]
-_EVIDENCE = ["own_before", "own_after", "random_before", "random_after", "overlap", "overlap_with", "overlap_stored_s"]
-_VERDICT = ["gradient_score", "indicator", "indicator_average", "mu", "sigma", "final_score"]
+_FLAGS = ["on_time", "skipped", "contributed", "complete", "active", *_SEEN]
+_WHOLE = ["round", "uid", "steps", "wanted", "overlap_with", "model_bytes", "height", "blocks"]
+_LOSSES = ["own_before", "own_after", "random_before", "random_after"]
+_EVIDENCE = [*_LOSSES, "overlap", "overlap_with", "overlap_stored_s", "steps_behind"]
+_STANDING = ["indicator_average", "mu", "sigma", "final_score"]
+_VERDICT = ["gradient_score", "indicator", *_STANDING, *(f"{name}_before" for name in _STANDING)]
 _ROUND_OF_KEY = re.compile(r"round-([0-9]+)/")
 
 
 def rounds(recorder: Recorder) -> pd.DataFrame:
     """A row per settled round; `simulated_s` is when the lead validator was done with it and measured its loss."""
-    stepped = [step for step in recorder.of(OuterStepTaken) if step.node == recorder.lead_node]
+    leading = views.leads(recorder)
+    stepped = [step for step in recorder.of(OuterStepTaken) if step.node == leading.get(step.round, recorder.lead_node)]
     measured = {point.measured.round: point for point in reversed(views.lead_losses(recorder))}  # the first counts
     spread = views.losses_of_lineages(recorder)
     columns: dict[str, dict[int, Any]] = {
@@ -134,9 +143,54 @@ def verdicts(recorder: Recorder) -> pd.DataFrame:
 
 
 def evidence(recorder: Recorder) -> pd.DataFrame:
-    """A row per validator, peer and round: what the scoring saw, enough to replay other rules without training."""
-    names = ["round", "time_s", "validator", "uid", "status", "problem", "stored_s", *_SEEN, *_EVIDENCE]
-    return _typed(_frame(recorder.of(Evaluated), names).rename(columns={"time_s": "simulated_s"}))
+    """A row per validator, peer and round: what the scoring saw, enough to replay other rules without training.
+
+    Who was active and of whom nothing was seen has a row that says only that.
+    """
+    stamps = ["stored_s", "previous_stored_s"]
+    names = ["round", "time_s", "validator", "uid", "status", "problem", *stamps, *_SEEN, *_EVIDENCE]
+    judged = recorder.of(Evaluated)
+    active = {(scored.validator, scored.round): scored.active for scored in recorder.of(Scored)}
+    seen = {(event.validator, event.round, event.uid) for event in judged}
+    frame = _frame(judged, names).assign(
+        active=[event.uid in active.get((event.validator, event.round), ()) for event in judged]
+    )
+    silent = [
+        {"round": scored.round, "time_s": scored.time_s, "validator": scored.validator, "uid": uid}
+        for scored in recorder.of(Scored)
+        for uid in scored.active
+        if (scored.validator, scored.round, uid) not in seen
+    ]
+    rest = pd.DataFrame(silent, columns=["round", "time_s", "validator", "uid"]).assign(status="unseen", active=True)
+    whole = pd.concat([frame, _typed(rest)]) if silent else frame
+    whole[_SEEN] = whole[_SEEN].fillna(False)
+    ordered = whole.sort_values(["round", "validator", "uid"], kind="stable", ignore_index=True)
+    return _typed(ordered.rename(columns={"time_s": "simulated_s"}))
+
+
+def weights(recorder: Recorder) -> pd.DataFrame:
+    """A row per validator, setting and peer; uid -1 is what is burned."""
+    rows = [
+        (event.round, event.time_s, event.validator, uid, weight)
+        for event in recorder.of(WeightsSet)
+        for uid, weight in (*event.weights, (_BURNED, event.burned))
+    ]
+    return _typed(pd.DataFrame(rows, columns=["round", "simulated_s", "validator", "uid", "weight"]))
+
+
+def epochs(recorder: Recorder) -> pd.DataFrame:
+    """A row per epoch and node; `round` is that in whose window the epoch ended, `tokens` what it paid the node."""
+    opened = [(event.time_s, event.window - 1) for event in recorder.of(WindowOpened)]
+    rows: list[tuple[Any, ...]] = []
+    for event in recorder.of(EpochSettled):
+        round = max((round for time_s, round in opened if time_s <= event.time_s), default=-1)
+        agreed = dict(event.consensus)
+        head = (round, event.time_s, event.height, event.blocks)
+        rows += [(*head, f"peer:{uid}", uid, tokens, agreed.get(uid, 0.0)) for uid, tokens in event.paid]
+        rows += [(*head, f"validator:{name}", pd.NA, tokens, math.nan) for name, tokens in event.dividends]
+        rows += [(*head, "owner", pd.NA, event.owner, math.nan), (*head, "burned", pd.NA, event.burned, math.nan)]
+    names = ["round", "simulated_s", "height", "blocks", "node", "uid", "tokens", "consensus"]
+    return _typed(pd.DataFrame(rows, columns=names))
 
 
 def transfers(recorder: Recorder) -> pd.DataFrame:
@@ -175,6 +229,8 @@ def _with_selection_and_pay(frame: pd.DataFrame, recorder: Recorder) -> pd.DataF
         place=[views.place(lists.get(round), uid) for round, uid in keys],
         contributed=[uid in gathered.get(round, ()) for round, uid in keys],
         payout=[paid.get(round, {}).get(uid, 0.0) for round, uid in keys],
+        cost=[recorder.purses.cost(uid, round) for round, uid in keys],
+        profit=[recorder.purses.profit(uid, round) for round, uid in keys],
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from covsim.events import Gathered, ListPublished, NodeJoined, OuterStepTaken, RunStopped
+from covsim.events import CaughtUp, Gathered, ListPublished, NodeJoined, NodeLeft, OuterStepTaken, RunStopped
 from covsim.record.recorder import LossPoint, Recorder
 
 
@@ -15,12 +15,20 @@ def settled_rounds(recorder: Recorder) -> int:
 
 
 def lead_losses(recorder: Recorder) -> list[LossPoint]:
-    """Held-out losses of the lead validator's theta, one a round; round -1 was taken before any outer step."""
+    """Held-out losses of the leading validator's theta, one a round; round -1 was taken before any outer step.
+
+    The one that leads is the one of the highest stake that does not sit out; it is the first to be measured in a round.
+    """
     first: dict[int, LossPoint] = {}
     for point in recorder.losses:
-        if point.measured.node == recorder.lead_node:
+        if point.measured.node.startswith("validator:"):
             first.setdefault(point.measured.round, point)
     return list(first.values())
+
+
+def leads(recorder: Recorder) -> dict[int, str]:
+    """By round, the node of the validator that led and was measured."""
+    return {point.measured.round: point.measured.node for point in lead_losses(recorder)}
 
 
 def losses_of_lineages(recorder: Recorder) -> dict[int, list[float]]:
@@ -40,15 +48,23 @@ def lineages(recorder: Recorder) -> dict[int, int]:
 
 
 def lineages_at_the_end(recorder: Recorder) -> int:
-    """How many different histories all nodes hold when the run stops; who never stepped holds the first one."""
+    """How many different histories the nodes that are left hold when the run stops; who never stepped has the first."""
     held = dict.fromkeys((joined.node for joined in recorder.of(NodeJoined)), "")
-    held |= {step.node: step.lineage for step in recorder.of(OuterStepTaken)}
+    moves: list[OuterStepTaken | CaughtUp] = [*recorder.of(OuterStepTaken), *recorder.of(CaughtUp)]
+    held |= {move.node: move.lineage for move in sorted(moves, key=lambda move: move.time_s)}
+    for left in recorder.of(NodeLeft):
+        held.pop(left.node, None)
     return len(set(held.values()))
 
 
 def contributors(recorder: Recorder) -> dict[int, tuple[int, ...]]:
-    """By round, the peers whose payloads entered the lead validator's theta."""
-    return {event.round: event.uids for event in recorder.of(Gathered) if event.node == recorder.lead_node}
+    """By round, the peers whose payloads entered the theta of the validator that was measured."""
+    leading = leads(recorder)
+    return {
+        event.round: event.uids
+        for event in recorder.of(Gathered)
+        if event.node == leading.get(event.round, recorder.lead_node)
+    }
 
 
 def gather_lists(recorder: Recorder) -> dict[int, ListPublished]:

@@ -90,6 +90,10 @@ SETTINGS: dict[str, Sort] = {
     "gather_top_ratio": "number",
     "reserve_decay_ratio": "number",
     "burn_rate": "number",
+    "windows_per_weights": "whole",
+    "sync_max_steps_behind": "number",
+    "power_normalisation": "number",
+    "recent_windows": "whole",
 }
 """Keys that a scenario has settings for, with the sort of their values."""
 
@@ -108,14 +112,12 @@ NOT_YET: dict[str, str] = {
     "windows_per_shard": "windows after which peers change to the next shard of the data",
     "outer_steps_per_shard": "outer steps after which peers change to the next shard of the data",
     "shard_reset_outer_step": "outer step from which the shards start over",
-    "windows_per_weights": "windows between two weight vectors on the chain",
     "checkpoint_frequency": "outer steps between two checkpoints of the validators",
     "checkpoint_init_version": "release whose checkpoint the run starts from",
     "checkpoint_init_window": "window of the checkpoint that the run starts from",
     "validator_offset": "windows that a validator stays behind the chain",
     "peers_to_replace": "members of the gather list that one refresh may change",
     "active_check_interval": "seconds between two looks for active peers",
-    "recent_windows": "windows within which an upload makes a peer active",
     "catch_up_threshold": "windows behind from which a peer replays what it missed",
     "catch_up_min_peers": "payloads below which a window is not replayed",
     "catch_up_batch_size": "windows that are replayed at a time",
@@ -126,8 +128,6 @@ NOT_YET: dict[str, str] = {
     "final_score_ma_alpha": "weight of a new final score in its average, before v1.0",
     "moving_average_window": "final scores that are averaged, before v1.0",
     "max_gradient_score": "most that one loss improvement may count, before v1.0",
-    "sync_max_steps_behind": "outer steps behind the validator from which a peer is slashed",
-    "power_normalisation": "weights go by this power of the final score, up to v1.0.6; later the ramp stands in for it",
 }
 """Keys that change how the network behaves, in ways that covsim does not model yet."""
 

@@ -451,17 +451,25 @@ _RULES: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("slashing.penalty_score", "missing_gradient_penalty_score", float),
     ("slashing.quorum", "gather_peers_slash_threshold", _share),
     ("slashing.inactive_windows", "reset_inactivity_windows", int),
-    ("weights.gather_share", "gather_share", _share),
-    ("weights.ramp", "gather_top_ratio", float),
-    ("weights.reserve_ratio", "reserve_decay_ratio", _share),
+    ("sync.max_behind", "sync_max_steps_behind", float),
+    ("active_windows", "recent_windows", lambda windows: windows - 1),
 )
 """Setting of the Gauntlet, key, and how the one is made of the other."""
 
 
+_RAMP: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("weights.gather_share", "gather_share", _share),
+    ("weights.ramp", "gather_top_ratio", float),
+    ("weights.reserve_ratio", "reserve_decay_ratio", _share),
+)
+
+
 def _gauntlet(made: Draft) -> None:
-    """The scoring rules."""
+    """The scoring rules; the release of the file decides the preset that fills in what it does not name."""
+    made.set("gauntlet.preset", "v0.2" if made.demo else "v2.1.28")
     for path, key, make in _RULES:
         made.copy(f"gauntlet.{path}", key, make)
+    _weights(made)
     _indicator(made)
     _samples(made)
     _negative_peers(made)
@@ -474,12 +482,26 @@ def _gauntlet(made: Draft) -> None:
         made.remark("gauntlet", "Nothing looked for copies before v1.0: the overlap check never acts.")
     else:
         made.absent.append("gauntlet.overlap")
+    made.remark(
+        "gauntlet", "What the file does not name is as in the preset: slashing, exclusion, rating of newcomers."
+    )
+
+
+def _weights(made: Draft) -> None:
+    """How final scores become weights: a power of them before v1.0, a ramp from then on."""
+    if made.demo:
+        made.set("gauntlet.weights.kind", "power")
+        made.copy("gauntlet.weights.power", "power_normalisation", float)
+    else:
+        made.refuse("power_normalisation", "the ramp stands in for a power of the final score since v1.0.7")
+        for path, key, make in _RAMP:
+            made.copy(f"gauntlet.{path}", key, make)
+    made.copy("gauntlet.weights.set_every_windows", "windows_per_weights", int)
     if made.demo and "burn_rate" not in made.given:
         made.set("gauntlet.weights.burn", "0 %")
         made.remark("gauntlet", "Nothing was burned before v1.0.")
     else:
         made.copy("gauntlet.weights.burn", "burn_rate", _share)
-    made.remark("gauntlet", "What the file does not name is as in v2.1.28: slashing, exclusion, rating of newcomers.")
 
 
 def _indicator(made: Draft) -> None:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from covsim.gauntlet.settings import RULES
 from covsim.registry import did_you_mean
 from covsim.scenario.errors import excerpt
 
 LOSS_LEVELS = (5.0, 4.5, 4.0, 3.5, 3.0, 2.75, 2.5, 2.25, 2.0)
 """Nats per token for which the time and the bytes to reach them are kept."""
 
-PER_COHORT = ("payout_share", "pay_per_peer", "selected_share", "evaluations_per_peer", "rounds_to_exclusion")
+PER_COHORT = (
+    "payout_share",
+    "pay_per_peer",
+    "tokens_per_peer",
+    "cost_per_peer",
+    "profit_per_peer",
+    "break_even_price",
+    "left_share",
+    "selected_share",
+    "evaluations_per_peer",
+    "rounds_to_exclusion",
+)
 """Metrics of the summary that are followed by a cohort's name."""
 
 SINGLE = (
@@ -33,29 +45,12 @@ SINGLE = (
     "participation.mean_contributing",
     "participation.unique",
     "honest_earning_zero",
+    "chain.epochs",
+    "chain.blocks",
+    "chain.burned_share",
     "wall.training_s",
     "wall.total_s",
 )
-
-RULES = (
-    "inactive",
-    "long_inactive",
-    "overlap_halve",
-    "overlap_reset",
-    "overlap_exclude",
-    "gather_absence",
-    "gather_quorum",
-    "gather_miss",
-    "evaluated_missing",
-    "evaluated_invalid",
-    "indicator",
-    "bad_window",
-    "mostly_negative",
-    "negative_streak",
-    "penalty_score",
-    "indicator_threshold",
-)
-"""The scoring rules, by the names under which they report; those of `gauntlet.gauntlet.STAGES`."""
 
 DIAGNOSTICS = (
     "honest_cosine",

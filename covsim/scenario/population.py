@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from covsim.behaviors import Behavior
+from covsim.behaviors.membership import Membership
 from covsim.randomness import Streams
 from covsim.scenario.schema import Scenario
 from covsim.scenario.sizes import cohort_sizes
@@ -17,6 +18,7 @@ class PeerSpec:
     uid: int
     cohort: str
     behavior: Behavior
+    membership: Membership
     uplink_bits_per_s: float
     downlink_bits_per_s: float
     speed: float
@@ -42,6 +44,7 @@ def _peer(scenario: Scenario, streams: Streams, uid: int, name: str) -> PeerSpec
         uid=uid,
         cohort=name,
         behavior=cohort.behavior,
+        membership=cohort.membership,
         uplink_bits_per_s=cohort.uplink.draw(streams.numpy("uplink", uid)),
         downlink_bits_per_s=cohort.downlink.draw(streams.numpy("downlink", uid)),
         speed=cohort.speed.draw(streams.numpy("speed", uid)),

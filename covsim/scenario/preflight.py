@@ -17,6 +17,7 @@ from covsim.units import format_duration, format_rate, format_size
 
 MEMORY_ROWS = 6  # of N float32 per peer: two moments, error buffer, theta, gradient, what is being compressed
 MUCH_MEMORY_BYTES = 8e9
+OLDER_PLACES = {"paper": (15, 0), "v0.2": (15, 0)}  # gather and reserve list, where there was no reserve
 
 
 def warnings(scenario: Scenario) -> list[str]:
@@ -136,6 +137,33 @@ def _overlap_rule(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str
         yield f"{who}, but the overlap check acts from round {first} on and the run ends after {rounds}"
 
 
+def _pay(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Runs that are over before the chain has paid for a second weight vector."""
+    chain, every = scenario.chain, scenario.gauntlet.weights.set_every_windows
+    blocks = (scenario.planned_rounds + 1) * scenario.timeline.blocks_per_window
+    first_set = (every + 1) * scenario.timeline.blocks_per_window
+    hidden = 0 if chain.commit_reveal == "none" else chain.commit_reveal
+    first_paid = (first_set // chain.tempo + 1 + hidden) * chain.tempo
+    if first_paid > blocks:
+        yield (
+            f"the run ends with block {blocks}, before the first weights are paid for at block {first_paid} "
+            f"(set every {every} windows, epochs of {chain.tempo} blocks): only the closing epoch pays by them"
+        )
+
+
+def _places(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """A preset of the scoring beside places that its release did not have."""
+    preset = scenario.gauntlet.preset
+    if isinstance(scenario.selection, GauntletSelection) and preset in OLDER_PLACES:
+        places = (scenario.selection.gather, scenario.selection.reserve)
+        if places[1] != OLDER_PLACES[preset][1]:
+            yield f"preset {preset} had {_places_text(OLDER_PLACES[preset])}, this scenario has {_places_text(places)}"
+
+
+def _places_text(places: tuple[int, int]) -> str:
+    return f"{places[0]} places and {places[1]} in reserve"
+
+
 def _inner_optimizer(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     if scenario.plan.sends == "gradient" and scenario.training.inner != Training().inner:
         kind = scenario.protocol.kind
@@ -207,6 +235,8 @@ _CHECKS: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (
     _validators,
     _evaluations,
     _overlap_rule,
+    _pay,
+    _places,
     _inner_optimizer,
     _warm_up,
     _memory,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from covsim.behaviors import behaviors
+from covsim.behaviors.base import validator_behaviors
+from covsim.behaviors.membership import memberships
+from covsim.chain.yuma import consensus_rules
 from covsim.gauntlet.selection import selections
+from covsim.gauntlet.weights import weight_rules
 from covsim.learning.inner_loop import inner_optimizers
 from covsim.learning.model import models
 from covsim.learning.shardings import shardings
@@ -22,6 +26,8 @@ from covsim.world.machine import link_rates, speeds
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "behaviors": behaviors,
+    "validator-behaviors": validator_behaviors,
+    "memberships": memberships,
     "models": models,
     "shards": shardings,
     "tasks": tasks,
@@ -34,6 +40,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "protocols": protocols,
     "aggregators": aggregators,
     "selections": selections,
+    "weight-rules": weight_rules,
+    "consensus-rules": consensus_rules,
     "links": link_rates,
     "speeds": speeds,
 }

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from covsim.behaviors import Bribed
+from covsim.chain.economics import EconomicsSettings
+from covsim.chain.settings import ChainSettings
 from covsim.choice import OneOf
 from covsim.gauntlet.selection import FixedSelection, GauntletSelection, Selection, selections
 from covsim.gauntlet.settings import GauntletSettings
@@ -23,10 +26,11 @@ from covsim.learning.tasks import tasks as task_kinds
 from covsim.protocol import Plan, Protocol, SparseLoCo, protocols
 from covsim.protocol.aggregators import Aggregator, Mean, aggregators
 from covsim.randomness import Streams
+from covsim.registry import did_you_mean
 from covsim.scenario.deployment import Deployment, Groups
 from covsim.scenario.messages import CONTRADICTION
 from covsim.scenario.metrics import check_metric
-from covsim.scenario.sections import Cohort, Compute, Expect, Record, Section, Stop, ValidatorNode, leader
+from covsim.scenario.sections import Cohort, Compute, Expect, Record, Section, Stop, ValidatorNode, by_stake
 from covsim.scenario.sizes import cohort_sizes
 from covsim.sources import SourcePath, must_be_code
 from covsim.world.clock import Timeline
@@ -73,6 +77,8 @@ class Scenario(Section):
         GauntletSelection(), description="whose payloads are gathered"
     )
     gauntlet: GauntletSettings = Field(GauntletSettings(), description="the scoring rules")
+    chain: ChainSettings = Field(ChainSettings(), description="slots, weights, consensus and emission")
+    economics: EconomicsSettings = Field(EconomicsSettings(), description="what work costs and tokens are worth")
     tasks: list[Annotated[Task, OneOf(task_kinds, bare="kind")]] = Field(
         [], max_length=100, description="zero-shot questions that the lead validator's final theta is asked"
     )
@@ -100,6 +106,30 @@ class Scenario(Section):
             last = self.peers - 1
             message = f"uid {max(self.selection.uids)} does not exist; {self.peers} peers have the uids 0 to {last}"
             raise _contradiction(message, "selection", "uids")
+        return self
+
+    @model_validator(mode="after")
+    def _everybody_has_a_slot(self) -> Self:
+        there_at_first = sum(
+            size
+            for name, size in cohort_sizes(self.peers, self.cohorts).items()
+            if self.cohorts[name].membership.first_round == 0
+        )
+        needed = there_at_first + len(self.validators) + 1
+        if needed > self.chain.slots:
+            message = (
+                f"{needed} slots are needed from the start (peers, validators, owner), there are {self.chain.slots}"
+            )
+            raise _contradiction(message, "chain", "slots")
+        return self
+
+    @model_validator(mode="after")
+    def _bribes_name_cohorts(self) -> Self:
+        for name, validator in self.validators.items():
+            bribe = validator.behavior
+            if isinstance(bribe, Bribed) and bribe.cohort not in self.cohorts:
+                message = f"no cohort is called {bribe.cohort!r}{did_you_mean(bribe.cohort, self.cohorts)}"
+                raise _contradiction(message, "validators", name, "behavior", "cohort")
         return self
 
     @model_validator(mode="after")
@@ -181,9 +211,9 @@ class Scenario(Section):
         return self.training.batch * self.model.context
 
     @property
-    def lead_validator(self) -> str:
-        """The one that publishes the gather list."""
-        return leader({name: validator.stake for name, validator in self.validators.items()})
+    def validators_by_stake(self) -> list[str]:
+        """Their names from the highest stake down; the first one leads."""
+        return by_stake({name: validator.stake for name, validator in self.validators.items()})
 
     @property
     def window_s(self) -> float:

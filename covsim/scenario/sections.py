@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from covsim.behaviors import Behavior, Honest, behaviors
+from covsim.behaviors.base import ValidatorBehavior, validator_behaviors
+from covsim.behaviors.membership import Always, Membership, memberships
+from covsim.behaviors.scoring import Scoring
 from covsim.choice import OneOf
 from covsim.units import Rate, Seconds, Share, Size, format_share, parse_share
 from covsim.world.machine import ConstantRate, ConstantSpeed, RateDistribution, SpeedDistribution, link_rates, speeds
@@ -67,6 +70,9 @@ class Cohort(Section):
         ConstantRate.model_validate({"value": "500 Mb/s"}), description="each peer's link to the store, down"
     )
     speed: Speed = Field(ConstantSpeed(value=1.0), description="of each machine; 1 is the deployment's, 2 is twice it")
+    membership: Annotated[Membership, OneOf(memberships, bare="kind")] = Field(
+        Always(), description="when they take part, and whether they stay"
+    )
 
     @model_validator(mode="after")
     def _sized_once(self) -> Self:
@@ -79,14 +85,17 @@ class Cohort(Section):
 class ValidatorNode(Section):
     """A node that evaluates submissions and sets weights. The highest stake leads: it publishes the gather list."""
 
+    behavior: Annotated[ValidatorBehavior, OneOf(validator_behaviors, bare="kind")] = Field(
+        Scoring(), description="its script"
+    )
     stake: float = Field(gt=0, le=1e12, description="weight of its vote, relative to the other validators' stakes")
-    uplink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, up; validators upload nothing yet")
+    uplink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, up; checkpoints pass it")
     downlink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, down")
 
 
-def leader(stakes: Mapping[str, float]) -> str:
-    """The validator with the highest stake, the first by name if several have it."""
-    return min(stakes, key=lambda name: (-stakes[name], name))
+def by_stake(stakes: Mapping[str, float]) -> list[str]:
+    """The validators from the highest stake down, equals by name; the first one leads."""
+    return sorted(stakes, key=lambda name: (-stakes[name], name))
 
 
 class Claim(Section):

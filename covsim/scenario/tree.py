@@ -18,6 +18,9 @@ SHORTHANDS = {
     "values": "kind",
     "fragments": "kind",
     "schedule": "kind",
+    "price_schedule": "kind",
+    "membership": "kind",
+    "consensus": "kind",
     "deployment": "preset",
 }
 """Keys whose value may be a bare name, with the key that the name stands for: `behavior: lazy` is `{kind: lazy}`."""

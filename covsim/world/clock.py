@@ -2,12 +2,17 @@
 
 A window is half open, `[opens_at(w), opens_at(w + 1))`, and so is the span in which its uploads count. All times are
 simulated seconds since the start, where block 0 and window 0 begin.
+
+While the chain stalls, the time of its blocks stands still: no block is sealed, and all that follow come later by as
+long as the stall lasts, and with them the windows, which are counted in blocks. Seconds that are counted on another
+clock, such as the put window on the store's, go on.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from heapq import heappush
 from typing import Literal
 
@@ -16,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from simpy.events import NORMAL, URGENT, EventPriority
 
 from covsim.units import Seconds, format_duration
+from covsim.world.pauses import Pause, Pauses
 
 _DAY_S = 86_400.0
 
@@ -35,6 +41,9 @@ class Timeline(BaseModel):
         default=600.0, gt=0, le=30 * _DAY_S, description="After how long a gather is given up: no outer step then."
     )
     poll: Seconds = Field(default=0.5, gt=0, le=_DAY_S, description="How often a node asks whether a payload is there.")
+    stalls: Pauses = Field(
+        default=[], max_length=1000, description="When the chain seals no block, so that all windows come later."
+    )
 
     @model_validator(mode="after")
     def _put_window_fits(self) -> Timeline:
@@ -46,33 +55,48 @@ class Timeline(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _begins_with_a_block(self) -> Timeline:
+        if self.stalls and self.stalls[0].at == 0:
+            raise ValueError("stalls must begin after 0 s: block 0 opens the run")
+        return self
+
 
 class BlockClock:
-    """Tells windows from seconds, and wakes who waits for one to open.
+    """Tells blocks and windows from seconds, and wakes who waits for a window to open.
 
     Args:
         env: the simulation whose time it reads.
-        timeline: block time, blocks per window and put window.
+        timeline: block time, blocks per window, put window, and when the chain stalls.
     """
 
     def __init__(self, env: simpy.Environment, timeline: Timeline) -> None:
         self.timeline = timeline
         self._env = env
+        self._delays = _Delays(timeline.block, timeline.stalls)
         self._openings: dict[int, simpy.Event] = {}
         self._listeners: list[Callable[[int], None]] = []
 
     @property
     def window_s(self) -> float:
-        """Length of a window, in seconds."""
-        return self.opens_at(1)
+        """Nominal length of a window, in seconds; one in which the chain stalls is longer."""
+        return self.timeline.blocks_per_window * self.timeline.block
 
     def first_block(self, window: int) -> int:
         """Height of the block that opens a window."""
         return window * self.timeline.blocks_per_window
 
+    def block_at(self, height: int) -> float:
+        """Second at which a block is sealed: a multiple of the block time, later by the stalls before; no drift."""
+        return self._delays.block_at(height)
+
+    def height_at(self, time_s: float) -> int:
+        """Height of the last block that is sealed by then: `block_at(h) <= time_s < block_at(h + 1)`."""
+        return self._delays.height_at(time_s)
+
     def opens_at(self, window: int) -> float:
-        """Second at which a window opens; a multiple of the block time, rounded once, so it does not drift."""
-        return self.first_block(window) * self.timeline.block
+        """Second at which a window opens, that of its first block."""
+        return self.block_at(self.first_block(window))
 
     def closes_at(self, window: int) -> float:
         """Second at which a window ends, the first that no longer belongs to it."""
@@ -84,13 +108,7 @@ class BlockClock:
 
     def window_at(self, time_s: float) -> int:
         """The window that holds a time: `opens_at(w) <= time_s < closes_at(w)`."""
-        window = math.floor(time_s / self.window_s)
-        # The quotient is rounded; the comparison below is what everybody else goes by.
-        while self.closes_at(window) <= time_s:
-            window += 1
-        while self.opens_at(window) > time_s:
-            window -= 1
-        return window
+        return self.height_at(time_s) // self.timeline.blocks_per_window
 
     def opened(self, window: int) -> simpy.Event:
         """An event that fires when a window opens; it has fired already if the window is open or past."""
@@ -125,6 +143,46 @@ class BlockClock:
             self._schedule(window + 1)
         for listener in self._listeners:
             listener(window)
+
+
+class _Delays:
+    """When blocks are sealed, given when the chain stalls.
+
+    A stall also delays the blocks that follow if none was due while it lasted: the chain's time stands still in it. A
+    block that was due at the second in which a stall begins is sealed when the stall ends.
+    """
+
+    def __init__(self, block_s: float, stalls: Sequence[Pause]) -> None:
+        self._block_s = block_s
+        self._delay_s = [0.0]  # of blocks behind so many stalls; each sum is rounded once
+        self._ends_s = [-math.inf]  # of the last of so many stalls; no block behind it comes before
+        self._first: list[int] = []  # the first block behind each stall
+        for number, stall in enumerate(stalls):
+            self._first.append(self._last_sealed(math.nextafter(stall.at, -math.inf), number) + 1)
+            self._delay_s.append(math.fsum(each.lasts for each in stalls[: number + 1]))
+            self._ends_s.append(stall.ends_s)
+        self._resumes_s = [self.block_at(height) for height in self._first]
+
+    def block_at(self, height: int) -> float:
+        """Second at which a block is sealed."""
+        num_stalls = bisect_right(self._first, height)
+        return max(height * self._block_s + self._delay_s[num_stalls], self._ends_s[num_stalls])
+
+    def height_at(self, time_s: float) -> int:
+        """The last block sealed at or before a time."""
+        return self._last_sealed(time_s, bisect_right(self._resumes_s, time_s))
+
+    def _last_sealed(self, time_s: float, num_stalls: int) -> int:
+        """The last block sealed by a time, between the first block behind so many stalls and that behind the next."""
+        height = math.floor((time_s - self._delay_s[num_stalls]) / self._block_s)
+        if num_stalls < len(self._first):
+            height = min(height, self._first[num_stalls] - 1)
+        # The quotient is rounded; the comparison is what everybody else goes by.
+        while self.block_at(height + 1) <= time_s:
+            height += 1
+        while self.block_at(height) > time_s:
+            height -= 1
+        return height
 
 
 def alarm(env: simpy.Environment, time_s: float, priority: EventPriority = NORMAL) -> simpy.Event:

@@ -20,6 +20,7 @@ from covsim.units import Rate, Seconds, Share, Size
 from covsim.world.clock import on_event
 from covsim.world.fairness import Resource
 from covsim.world.network import Network, Transfer
+from covsim.world.pauses import Pauses
 
 
 class StoreSettings(BaseModel):
@@ -34,9 +35,14 @@ class StoreSettings(BaseModel):
         default=None, gt=0, le=1e18, description="What all downloads have together; unlimited if not given."
     )
     read_failure: Share = Field(default=0.0, description="Chance that one attempt to read fails.")
-    retries: int = Field(default=3, ge=0, le=1000, description="Further attempts after a read that failed.")
+    retries: int = Field(
+        default=3, ge=0, le=1000, description="Further attempts after a read, or an upload in an outage, that failed."
+    )
     retry_delay: Seconds = Field(default=1.0, ge=0, le=86_400, description="Wait before a further attempt.")
     max_object: Size = Field(default=5e12, gt=0, le=1e18, description="Largest object accepted, as charged.")
+    outages: Pauses = Field(
+        default=[], max_length=1000, description="When every request fails; transfers under way go on."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,7 @@ class ObjectStore:
         """Upload an object; a later put to the same key replaces it, with a new stamp.
 
         A process body: `stored = yield from store.put(...)`. Closing or interrupting it cuts the upload, and nothing
-        is stored.
+        is stored. An upload that begins in an outage is tried again, and given up like a read.
 
         Args:
             node: who uploads, and then owns the object.
@@ -122,8 +128,10 @@ class ObjectStore:
             purpose: what the event is to say, see `covsim.events.Transferred`.
 
         Returns:
-            The object as stored, or None if the store refuses it for its size.
+            The object as stored, or None if the store refuses it for its size or every attempt fell into an outage.
         """
+        if not (yield from self._answers(lambda _: False, lambda _: None)):
+            return None
         if charged_bytes > self.settings.max_object:
             yield self._env.timeout(self._network.settings.latency)
             return None
@@ -149,24 +157,23 @@ class ObjectStore:
         Returns:
             The object, or None if there is none, every attempt failed or the download was cut.
         """
-        for attempt in range(self.settings.retries + 1):
-            stored = self._objects.get(key)
-            if stored is None:
-                yield self._env.timeout(self._network.settings.latency)
-                return None
-            if not self._fails(node, purpose, key, attempt):
-                request = _Request(node, key, purpose, "down", self._env.now)
-                transfer = self._start(request, (self.egress, downlink), stored.charged_bytes)
-                complete = yield from _complete(transfer)
-                return stored if complete else None
+        succeeds = self._answers(
+            lambda attempt: self._fails(node, purpose, key, attempt),
+            lambda attempt: self._emit(ReadFailed(self._env.now, node, key, attempt)),
+        )
+        if not (yield from succeeds):
+            return None
+        stored = self._objects.get(key)
+        if stored is None:
             yield self._env.timeout(self._network.settings.latency)
-            self._emit(ReadFailed(self._env.now, node, key, attempt))
-            if attempt < self.settings.retries:
-                yield self._env.timeout(self.settings.retry_delay)
-        return None
+            return None
+        request = _Request(node, key, purpose, "down", self._env.now)
+        transfer = self._start(request, (self.egress, downlink), stored.charged_bytes)
+        complete = yield from _complete(transfer)
+        return stored if complete else None
 
     def stat(self, key: str) -> StoredObject | None:
-        """What lies complete under a key, or None; asking is free."""
+        """What lies complete under a key, or None; asking is free, and answered in an outage, too."""
         return self._objects.get(key)
 
     def arrival(self, key: str) -> simpy.Event:
@@ -188,8 +195,28 @@ class ObjectStore:
             transfer.cancel()
             self._finish(transfer)
 
+    def _answers(
+        self, is_unlucky: Callable[[int], bool], failed: Callable[[int], None]
+    ) -> Generator[simpy.Event, Any, bool]:
+        """Ask again and again until an attempt succeeds, at that very instant; False if none does.
+
+        An attempt fails by itself, or because it falls into an outage.
+        """
+        for attempt in range(self.settings.retries + 1):
+            if not (is_unlucky(attempt) or any(outage.holds(self._env.now) for outage in self.settings.outages)):
+                return True
+            yield self._env.timeout(self._network.settings.latency)
+            failed(attempt)
+            if attempt < self.settings.retries:
+                yield self._env.timeout(self.settings.retry_delay)
+        return False
+
     def _fails(self, node: str, purpose: str, key: str, attempt: int) -> bool:
-        return self._streams.uniform("read", node, purpose, key, attempt) < self.settings.read_failure
+        """Whether bad luck spoils an attempt to read an object; where there is none, there is nothing to spoil."""
+        return (
+            key in self._objects
+            and self._streams.uniform("read", node, purpose, key, attempt) < self.settings.read_failure
+        )
 
     def _start(self, request: _Request, path: tuple[Resource, Resource], charged_bytes: float) -> Transfer:
         transfer = self._network.transfer(path, charged_bytes, self._network.settings.latency)

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from covsim.gauntlet.evidence import Evidence, Judgement, Standing, Standings, newcomer
 from covsim.gauntlet.gauntlet import judge
 from covsim.gauntlet.settings import GauntletSettings
+from covsim.randomness import Streams
 
 SETTINGS = GauntletSettings()
 
 
+def lots(seed: int = 0) -> Callable[[int], float]:
+    """A number per uid, drawn from a seed."""
+    return lambda uid: Streams(seed).uniform("lot", uid)
+
+
 def seen(uid: int, gain: float, own_gain: float | None = None, **more: Any) -> Evidence:
-    """A submission measured to improve random data by `gain` and own data by `own_gain` (by default a bit more)."""
+    """A submission, in sync, measured to improve random data by `gain` and own data by `own_gain` (or a bit more)."""
     own_gain = gain + 0.01 if own_gain is None else own_gain
     losses = {"own_before": 4.0, "own_after": 4.0 * (1 - own_gain)}
     losses |= {"random_before": 5.0, "random_after": 5.0 * (1 - gain)}
-    return Evidence(uid=uid, status="ok", stored_s=1.0, evaluated=True, **{**losses, **more})
+    return Evidence(uid=uid, status="ok", stored_s=1.0, evaluated=True, **{**losses, "steps_behind": 0.0, **more})
+
+
+def asked_in_vain(uid: int, **more: Any) -> Evidence:
+    """A listed peer, in sync, of whom the gather got nothing."""
+    return Evidence(**{"uid": uid, "status": "missing", "on_gather_list": True, "steps_behind": 0.0, **more})
+
+
+def gathered(uid: int, **more: Any) -> Evidence:
+    """A listed peer, in sync, whose payload entered the gather; it was not evaluated."""
+    row: dict[str, Any] = {"status": "ok", "stored_s": 1.0, "on_gather_list": True, "gathered": True}
+    return Evidence(**{"uid": uid, **row, "steps_behind": 0.0, **more})
 
 
 def established(**more: Any) -> Standing:
@@ -47,7 +62,7 @@ def judged(
         round=round,
         active=everybody if active is None else active,
         places=places,
-        generator=np.random.default_rng(round),
+        lots=lots(round),
     )
 
 

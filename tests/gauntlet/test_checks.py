@@ -67,6 +67,12 @@ def test_losses_too_far_apart_for_a_score_are_an_invalid_payload() -> None:
     assert settle(row).status == "invalid"
 
 
+@pytest.mark.parametrize("field", ["own_after", "random_after"])
+def test_a_loss_below_0_is_no_improvement_but_a_lie(field: str) -> None:
+    assert settle(replace(seen(0, gain=0.1), **{field: -1e-9})).status == "invalid"
+    assert settle(replace(seen(0, gain=0.1), **{field: 0.0})).status == "ok"
+
+
 def test_settled_evidence_stays_as_it_is() -> None:
     for row in (seen(0, gain=-0.5), Evidence(uid=1, status="missing"), Evidence(uid=2, status="ok", gathered=True)):
         assert settle(row) == row
@@ -148,6 +154,32 @@ def test_on_equal_stamps_both_count_as_later() -> None:
     found = find_overlaps([8, 3], [5.0, 5.0], payloads(rows))
     assert (found[8].with_uid, found[3].with_uid) == (3, 8)
     assert found[8].share == found[3].share == 1.0
+
+
+def test_stamps_of_the_round_before_make_the_victim_the_later_one() -> None:
+    """Peer 9 copies 4 and uploads after it, but was the earlier one in the round before."""
+    rows = noise(3)
+    rows[1] = rows[0]
+    decoded, stored_s = payloads(rows), [5.0, 8.0, 6.0]
+    honest = find_overlaps([4, 9, 7], stored_s, decoded)
+    assert honest[9] == Overlap(1.0, 4, 5.0)
+    assert 4 not in honest
+    quirk = find_overlaps([4, 9, 7], stored_s, decoded, [3.0, 1.0, 2.0])
+    assert quirk[4] == Overlap(1.0, 9, 8.0)  # the stamp reported is that of this round
+    assert 9 not in quirk
+    assert quirk[7].with_uid == 9
+
+
+def test_who_had_no_stamp_in_the_round_before_came_before_everybody() -> None:
+    rows = noise(3)
+    rows[1] = rows[0]
+    decoded, stored_s = payloads(rows), [5.0, 8.0, 9.0]
+    newcomer_copies = find_overlaps([4, 9, 7], stored_s, decoded, [3.0, math.nan, math.nan])
+    assert newcomer_copies[4].with_uid == 9  # the victim
+    assert newcomer_copies[9] == Overlap(newcomer_copies[7].share, 7, 9.0)  # later than another newcomer only
+    assert newcomer_copies[9].share < 0.15
+    two_newcomers = find_overlaps([4, 9, 7], stored_s, decoded, [math.nan, math.nan, 1.0])
+    assert two_newcomers[4].share == two_newcomers[9].share == 1.0
 
 
 @settings(max_examples=25, deadline=None)

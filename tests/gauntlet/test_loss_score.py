@@ -7,7 +7,8 @@ import torch
 from gauntlet_windows import seen
 from torch import Tensor
 
-from covsim.gauntlet.loss_score import LossEvidence, gradient_score, indicator, measure
+from covsim.gauntlet.evidence import gradient_score, indicator
+from covsim.gauntlet.loss_score import LossEvidence, measure
 from covsim.learning.model import Gpt
 from covsim.protocol.aggregators import Mean
 from covsim.protocol.base import Claims

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from openskill.models import PlackettLuce
 
 from covsim.gauntlet.evidence import Evidence, Standings, Window
+from covsim.gauntlet.gauntlet import judge
 from covsim.gauntlet.rating import Rating, dense_ranks, drawn_ranks, match_scores, rate_match
 from covsim.gauntlet.settings import GauntletSettings
 
@@ -115,7 +116,7 @@ def many_matches(settings: GauntletSettings, twins: bool, seed: int) -> list[flo
         scores = dict(enumerate(luck.normal(size=60).tolist()))
         if twins:
             scores[1] = scores[0]
-        ratings = rate_match(settings, ratings, scores, dict(enumerate(luck.permutation(60).tolist())))
+        ratings = rate_match(settings, ratings, scores, dict(enumerate(luck.random(60).tolist())))
     return [ratings[uid][0] for uid in range(60)]
 
 
@@ -136,4 +137,20 @@ def test_drawn_ties_cost_nothing() -> None:
 
 
 def test_lots_order_equals_and_nothing_else() -> None:
-    assert drawn_ranks([1.0, 3.0, 1.0, 2.0], [5, 0, 4, 9]) == [3.0, 0.0, 2.0, 1.0]
+    assert drawn_ranks([1.0, 3.0, 1.0, 2.0], [0.5, 0.0, 0.4, 0.9]) == [3.0, 0.0, 2.0, 1.0]
+
+
+def test_drawn_ties_follow_the_lots_of_the_window() -> None:
+    """Of two exact copies the one with the lower lot wins, whoever is listed first."""
+    rules = GauntletSettings(ties="drawn")
+    for winner in (0, 1):
+        standings = judge(
+            rules,
+            Standings(),
+            [seen(uid, gain=0.1) for uid in (0, 1)],
+            round=0,
+            active=(0, 1),
+            places=(1, 1),
+            lots=lambda uid, winner=winner: 0.1 if uid == winner else 0.7,  # type: ignore[misc]
+        ).standings.peers
+        assert standings[winner].mu > 25 > standings[1 - winner].mu

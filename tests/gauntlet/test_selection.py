@@ -121,6 +121,25 @@ def test_a_list_is_due_every_second_window() -> None:
     assert selection.due(2, 0)
 
 
+def test_without_failover_only_the_first_leads() -> None:
+    selection = GauntletSelection()
+    assert selection.leads(0, 0)
+    assert selection.leads(0, 10_000)
+    assert not any(selection.leads(rank, overdue) for rank in (1, 2) for overdue in (0, 1, 10_000))
+
+
+def test_the_next_stands_in_after_so_many_windows() -> None:
+    selection = RandomSelection(failover_windows=3)
+    leaders = {overdue: [rank for rank in range(4) if selection.leads(rank, overdue)] for overdue in (0, 2, 3, 5, 6, 9)}
+    assert leaders == {0: [0], 2: [0], 3: [0, 1], 5: [0, 1], 6: [0, 1, 2], 9: [0, 1, 2, 3]}
+
+
+@pytest.mark.parametrize("windows", [0, -1, "never"])
+def test_failover_takes_a_window_or_more(windows: object) -> None:
+    with pytest.raises(ValidationError):
+        GauntletSelection.model_validate({"failover_windows": windows})
+
+
 def test_the_registry_knows_them_all() -> None:
     assert list(selections) == ["all", "fixed", "gauntlet", "random"]
 

@@ -6,10 +6,10 @@ import math
 from dataclasses import replace
 
 import pytest
-from gauntlet_windows import SETTINGS, eligible, established, fired, judged, seen
+from gauntlet_windows import SETTINGS, asked_in_vain, eligible, established, fired, gathered, judged, seen
 
-from covsim.gauntlet.evidence import Evidence, Judgement, Standing, newcomer
-from covsim.gauntlet.settings import GauntletSettings, OverlapRules
+from covsim.gauntlet.evidence import Evidence, Judgement, newcomer
+from covsim.gauntlet.settings import GauntletSettings
 
 
 def alone(uid: int, judgement: Judgement) -> tuple[float, float]:
@@ -18,15 +18,9 @@ def alone(uid: int, judgement: Judgement) -> tuple[float, float]:
     return peer.final_score, peer.indicator_average
 
 
-def asked_in_vain(uid: int, **more: object) -> Evidence:
-    return Evidence(uid=uid, status="missing", on_gather_list=True, **more)  # type: ignore[arg-type]
-
-
-def gathered(uid: int, **more: object) -> Evidence:
-    return Evidence(uid=uid, status="ok", stored_s=1.0, on_gather_list=True, gathered=True, **more)  # type: ignore[arg-type]
-
-
 PEER = established()
+LASTING = GauntletSettings.model_validate({"quirks": {"slash_overwritten": False}})
+LASTING_FROM_THE_START = LASTING.model_copy(update={"indicator_threshold": 0.0})
 OTHERS = [gathered(uid) for uid in (1, 2)]  # they keep the gather above its quorum and play no match
 
 
@@ -148,158 +142,109 @@ def test_what_is_left_of_a_slashed_score_vanishes_below_the_floor() -> None:
 
 def test_a_slash_on_the_final_score_is_overwritten_by_the_match() -> None:
     """The quirk: with a match to play, only the cut average and the penalty persist."""
-    judgement = judged(Evidence(uid=0, status="invalid", evaluated=True), seen(1, gain=0.1), peers={0: PEER})
-    peer = judgement.standings.peers[0]
+    row = Evidence(uid=0, status="invalid", evaluated=True, steps_behind=0.0)
+    peer = judged(row, seen(1, gain=0.1), peers={0: established(final_score=20.0)}).standings.peers[0]
     assert peer.mu < PEER.mu
     assert peer.final_score == pytest.approx(peer.ordinal * 0.5)
     assert peer.final_score > 3
 
 
-# Overlap --------------------------------------------------------------------------------------------------------------
+def test_without_the_quirk_what_was_slashed_stays_slashed() -> None:
+    """All factors of the window meet the score computed in it, and the next window forgets them."""
+    row = replace(seen(0, gain=0.2), steps_behind=2.5, on_gather_list=True)  # late for the gather, and out of sync
+    for rules, kept in ((SETTINGS, 1.0), (LASTING, 0.75 * 0.75)):
+        judgement = judged(row, seen(5, gain=0.1), *OTHERS, peers={0: PEER}, settings=rules)
+        peer = judgement.standings.peers[0]
+        average = 0.95 * 0.5 * 0.75 * 0.75 + 0.05
+        assert peer.indicator_average == pytest.approx(average)
+        assert peer.final_score == pytest.approx(peer.ordinal * average * (1 / 6) ** 2.5 * kept)
+        assert fired(judgement).get("slash_kept", 0) == (kept < 1)
+        assert peer.cut == 1
+        again = judged(seen(0, gain=0.2), seen(1, gain=0.1), peers={0: peer}, settings=rules).standings.peers[0]
+        assert again.final_score == pytest.approx(again.ordinal * again.indicator_average)
 
 
-def copied(uid: int, share: float) -> Evidence:
-    return gathered(uid, overlap=share, overlap_with=7, overlap_stored_s=0.5)
+def test_without_the_quirk_an_invalid_payload_leaves_nothing() -> None:
+    row = Evidence(uid=0, status="invalid", evaluated=True, steps_behind=0.0)
+    judgement = judged(row, seen(1, gain=0.1), peers={0: PEER}, settings=LASTING)
+    assert alone(0, judgement) == (0, 0.5)
+
+
+def test_without_the_quirk_a_slash_meets_a_score_that_was_not_positive_before() -> None:
+    """There was nothing to cut when the rule acted; the score computed in the same window is cut all the same."""
+    row = replace(seen(0, gain=0.2, gathered=True, on_gather_list=True), overlap=0.45, overlap_with=1)
+    fresh = established(final_score=0.0)
+    whole, halved = (
+        alone(0, judged(row, seen(5, gain=0.1), *OTHERS, peers={0: fresh}, settings=rules))
+        for rules in (SETTINGS, LASTING)
+    )
+    assert whole[1] == halved[1] == pytest.approx(0.525)
+    assert halved[0] == pytest.approx(whole[0] / 2)
+
+
+def test_without_the_quirk_a_reset_is_no_factor() -> None:
+    row = replace(seen(0, gain=0.3), overlap=0.55, overlap_with=7)
+    first, second = (
+        judged(row, seen(1, gain=0.1), peers={0: PEER}, settings=rules, round=20).standings.peers[0]
+        for rules in (SETTINGS.model_copy(update={"indicator_threshold": 0.0}), LASTING_FROM_THE_START)
+    )
+    assert first.final_score > 0
+    assert second.final_score == first.final_score
+
+
+def test_what_a_kept_slash_leaves_also_vanishes_below_the_floor() -> None:
+    rules = GauntletSettings.model_validate(
+        {"quirks": {"slash_overwritten": False}, "slashing": {"evaluated_missing": 1e-6}}
+    )
+    row = Evidence(uid=0, status="late", evaluated=True, steps_behind=0.0)
+    judgement = judged(row, seen(1, gain=0.1), peers={0: PEER}, settings=rules)
+    assert judgement.standings.peers[0].final_score == 0
+
+
+# Sync -----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("share", "rule"),
+    ("behind", "why"),
     [
-        (0.39, None),
-        (0.4, "overlap_halve"),
-        (0.49, "overlap_halve"),
-        (0.5, "overlap_reset"),
-        (0.59, "overlap_reset"),
-        (0.6, "overlap_exclude"),
-        (1.0, "overlap_exclude"),
+        (0.0, None),
+        (2.0, None),
+        (2.001, "2 steps behind > 2, x 0.75"),
+        (math.inf, "inf steps behind > 2, x 0.75"),
+        (math.nan, "no sync sample, x 0.75"),
+        (-1.0, "no sync sample, x 0.75"),
     ],
 )
-def test_levels_of_overlap(share: float, rule: str | None) -> None:
-    judgement = judged(copied(0, share), peers={0: PEER}, round=20)
-    left = {
-        None: replace(PEER, misses=(False,)),
-        "overlap_halve": replace(PEER, misses=(False,), final_score=1.5, indicator_average=0.25),
-        "overlap_reset": replace(newcomer(SETTINGS, 20), misses=(False,)),
-        "overlap_exclude": replace(newcomer(SETTINGS, 20), excluded_until=41),
-    }
-    assert fired(judgement) == ({} if rule is None else {rule: 1})
-    assert replace(judgement.standings.peers[0], weight=0) == left[rule]
+def test_a_listed_peer_out_of_sync_loses_a_quarter(behind: float, why: str | None) -> None:
+    judgement = judged(gathered(0, steps_behind=behind), peers={0: PEER})
+    if why is None:
+        assert alone(0, judgement) == (3, 0.5)
+        assert judgement.verdicts[0].reasons == ()
+    else:
+        assert alone(0, judgement) == pytest.approx((2.25, 0.375))
+        assert judgement.verdicts[0].reasons == (
+            f"sync_behind: {why}: final score 3 -> 2.25, indicator average 0.5 -> 0.375",
+        )
 
 
-def test_the_overlap_rule_waits_for_its_round() -> None:
-    early, later = (judged(copied(0, 1.0), peers={0: PEER}, round=now) for now in (19, 20))
-    assert fired(early) == {}
-    assert eligible(early, "overlap_exclude") == 0
-    assert fired(later) == {"overlap_exclude": 1}
-    assert later.verdicts[0].reasons == (
-        "overlap_exclude: overlap 1.00 with uid 7 >= 0.60: final score 3 -> 0, indicator average 0.5 -> 0, "
-        "ordinal 24 -> 0, excluded until round 41",
-    )
+def test_only_listed_peers_are_slashed_for_being_out_of_sync() -> None:
+    """Reserves and those who were only evaluated are not; whether a listed one submitted does not matter."""
+    rows = [
+        Evidence(uid=0, status="ok", asked_as_reserve=True, gathered=True),
+        Evidence(uid=1, status="unseen", evaluated=True),
+        gathered(2, steps_behind=math.nan),
+        asked_in_vain(3, steps_behind=9.0),
+    ]
+    judgement = judged(*rows, peers={uid: established() for uid in range(4)})
+    assert eligible(judgement, "sync_behind") == 2
+    assert fired(judgement)["sync_behind"] == 2
+    assert [alone(uid, judgement)[1] for uid in range(4)] == pytest.approx([0.5, 0.5, 0.375, 0.375 * 0.75])
 
 
-def test_excluded_peers_are_out_of_everything_but_the_overlap_rule() -> None:
-    out = replace(newcomer(SETTINGS, 20), excluded_until=41)
-    rows = [asked_in_vain(0, evaluated=True), replace(seen(0, gain=0.3), on_gather_list=True, gathered=True)]
-    for row in rows:
-        judgement = judged(row, seen(1, gain=0.1), peers={0: out}, round=40)
-        assert judgement.standings.peers[0] == out
-    renewed = judged(copied(0, 0.9), peers={0: out}, round=22)
-    assert renewed.standings.peers[0].excluded_until == 43
-
-
-def test_a_reset_does_not_end_an_exclusion() -> None:
-    out = replace(newcomer(SETTINGS, 20), excluded_until=41)
-    assert judged(copied(0, 0.5), peers={0: out}, round=22).standings.peers[0].excluded_until == 41
-
-
-def test_a_reset_peer_still_plays_and_starts_from_scratch() -> None:
-    row = replace(seen(0, gain=0.3), overlap=0.55, overlap_with=7)
-    peer = judged(row, seen(1, gain=0.1), peers={0: established()}).standings.peers[0]
-    assert peer.indicator_average == pytest.approx(0.05)
-    assert peer.evaluations == 1
-    assert 25 < peer.mu < 30
-
-
-# Negative evaluations -------------------------------------------------------------------------------------------------
-
-
-def history(*negatives: bool) -> Standing:
-    return established(negatives=negatives, negatives_in_a_row=0)
-
-
-GOOD_WINDOW = [seen(uid, gain=0.01 * uid) for uid in range(1, 7)]
-BAD_WINDOW = [seen(uid, gain=0.01 * (4.5 - uid)) for uid in range(1, 7)]  # the fifth best is negative
-
-
-def test_mostly_negative_peers_lose_three_quarters_in_every_window() -> None:
-    peer = history(True, True, True, True, True, False, False, False)
-    for factor in (0.25, 0.0625):
-        judgement = judged(*GOOD_WINDOW, peers={0: peer})
-        peer = judgement.standings.peers[0]
-        assert (peer.final_score, peer.indicator_average) == pytest.approx((3 * factor, 0.5 * factor))
-        assert fired(judgement)["mostly_negative"] == 1
-    assert judgement.verdicts[0].evidence.status == "unseen"  # it was not looked at, yet it has a verdict
-
-
-def test_four_negatives_of_eight_or_five_of_seven_are_spared() -> None:
-    for negatives in ((True,) * 4 + (False,) * 4, (True,) * 5 + (False,) * 2):
-        assert "mostly_negative" not in fired(judged(*GOOD_WINDOW, peers={0: history(*negatives)}))
-
-
-def test_where_nothing_is_left_nothing_is_slashed() -> None:
-    poor = established(negatives=(True,) * 8, final_score=0.0)
-    judgement = judged(*GOOD_WINDOW, peers={0: poor})
-    assert "mostly_negative" not in fired(judgement)
-    assert eligible(judgement, "mostly_negative") == 1
-
-
-def test_this_window_counts() -> None:
-    peer = history(False, True, True, True, True, False, False, False)
-    judgement = judged(seen(0, gain=-0.01), *GOOD_WINDOW, peers={0: peer})
-    assert judgement.standings.peers[0].negatives == (True, True, True, True, False, False, False, True)
-    assert fired(judgement)["mostly_negative"] == 1
-
-
-def test_a_streak_benches_until_a_positive_evaluation() -> None:
-    peer = established()
-    benched = []
-    for now, gain in enumerate((-0.01, -0.02, -0.03, -0.01, 0.0)):
-        peer = judged(seen(0, gain=gain), *GOOD_WINDOW, peers={0: peer}, round=now).standings.peers[0]
-        benched.append(peer.benched)
-    assert benched == [False, False, True, True, False]
-    assert peer.negatives_in_a_row == 0
-
-
-def test_a_bad_window_spares_them_all_until_the_next_good_one() -> None:
-    peer = established(negatives=(True,) * 8, negatives_in_a_row=8)
-    spared = judged(*BAD_WINDOW, peers={0: peer})
-    assert fired(spared)["bad_window"] == 1
-    assert "mostly_negative" not in fired(spared)
-    assert not spared.standings.peers[0].benched
-    hit = judged(*GOOD_WINDOW, peers={0: spared.standings.peers[0]})
-    assert hit.standings.peers[0].benched
-    assert hit.standings.peers[0].final_score == pytest.approx(0.75)
-    assert eligible(hit, "bad_window") == 1
-    assert "bad_window" not in fired(hit)
-
-
-def test_penalties_count_towards_a_bad_window() -> None:
-    peer = established(negatives=(True,) * 8)
-    rows = [*GOOD_WINDOW[:4], Evidence(uid=9, status="missing", evaluated=True)]
-    assert fired(judged(*rows, peers={0: peer}))["bad_window"] == 1
-
-
-def test_a_window_whose_fifth_best_is_nil_is_not_bad() -> None:
-    peer = established(negatives=(True,) * 8)
-    rows = [seen(uid, gain=0.01 * (5 - uid)) for uid in range(1, 7)]
-    assert "mostly_negative" in fired(judged(*rows, peers={0: peer}))
-
-
-def test_in_a_small_window_the_lowest_score_tells() -> None:
-    peer = established(negatives=(True,) * 8)
-    assert "mostly_negative" in fired(judged(*GOOD_WINDOW[:2], peers={0: peer}))
-    assert "bad_window" in fired(judged(seen(1, gain=0.1), seen(2, gain=-0.1), peers={0: peer}))
-    assert "mostly_negative" in fired(judged(peers={0: peer}))  # without a match there is no bad window
+def test_the_sync_slash_is_a_setting() -> None:
+    rules = GauntletSettings.model_validate({"sync": {"max_behind": 1, "slash": "40 %"}})
+    assert alone(0, judged(gathered(0, steps_behind=1.5), peers={0: PEER}, settings=rules)) == pytest.approx((1.2, 0.2))
+    assert alone(0, judged(gathered(0, steps_behind=1.0), peers={0: PEER}, settings=rules)) == (3, 0.5)
 
 
 # Inactivity -----------------------------------------------------------------------------------------------------------
@@ -321,46 +266,3 @@ def test_who_comes_back_in_time_keeps_the_rest() -> None:
     gone = judged(peers={0: established()}, active=set(), round=30).standings.peers[0]
     back = judged(peers={0: gone}, active={0}, round=31).standings.peers[0]
     assert (back.final_score, back.inactive_since) == (2.25, -1)
-
-
-# Settings -------------------------------------------------------------------------------------------------------------
-
-
-def test_every_constant_is_a_setting() -> None:
-    milder = GauntletSettings.model_validate({"slashing": {"misses": ["90 %", 0.8], "evaluated_missing": 1}})
-    peer = established()
-    for expected in (2.7, 2.7 * 0.8, 2.7 * 0.8 * 0.8):
-        peer = judged(asked_in_vain(0), *OTHERS, peers={0: peer}, settings=milder).standings.peers[0]
-        assert peer.final_score == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("levels", [{"halve": 0.7}, {"reset": 0.3}, {"exclude": 0.45}, {"halve": 0}])
-def test_overlap_levels_must_rise(levels: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="overlap levels must rise"):
-        OverlapRules(**levels)
-
-
-@pytest.mark.parametrize(
-    "section",
-    [
-        {"beta": 0},
-        {"beta": math.nan},
-        {"mu": math.inf},
-        {"indicator_decay": 1.5},
-        {"evaluated_per_window": 0},
-        {"preset": "v9"},
-        {"slashing": {"misses": []}},
-        {"weights": {"gather_share": 0}},
-        {"betta": 7},
-    ],
-)
-def test_absurd_settings_are_refused(section: dict[str, object]) -> None:
-    with pytest.raises(ValueError):
-        GauntletSettings.model_validate(section)
-
-
-def test_settings_survive_being_written_down() -> None:
-    changed = GauntletSettings.model_validate({"beta": 20, "slashing": {"misses": [0.9]}, "overlap": {"halve": "45 %"}})
-    for written in (SETTINGS, changed):
-        text = written.model_dump(mode="json")
-        assert GauntletSettings.model_validate(text).model_dump(mode="json") == text

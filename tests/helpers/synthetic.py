@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from covsim.events import (
+    EpochSettled,
     Evaluated,
     Event,
     Gathered,
@@ -27,6 +28,7 @@ from covsim.events import (
     Submitted,
     Trained,
     Transferred,
+    WeightsSet,
     WindowOpened,
 )
 
@@ -71,6 +73,7 @@ class _Play:
         self.peers = self._population(num_peers)
         shuffled = [int(uid) for uid in self.luck.permutation(num_peers)]
         self.lineages: dict[str, str] = {}
+        self.weights: dict[str, dict[int, float]] = {name: {} for name in STAKES}
         self.gather = min(GATHER, num_peers // 3)
         self.lists = {0: (tuple(shuffled[: self.gather]), tuple(shuffled[self.gather : self.gather + RESERVE]))}
 
@@ -193,14 +196,31 @@ class _Play:
             ranked = sorted((p for p in self.peers if p.final[name] > 0), key=lambda p: -p.final[name])
             weights = _ramp([peer.uid for peer in ranked[: GATHER + RESERVE]])
             burned = 1.0 - sum(weight for _, weight in weights)
-            yield Scored(time_s, name, round, len(drawn), 480.0, weights, burned)
+            everybody = tuple(peer.uid for peer in self.peers)
+            yield Scored(
+                time_s, name, round, len(drawn), 480.0, everybody, (self.gather, RESERVE), weights, max(0.0, burned)
+            )
+            yield WeightsSet(time_s, name, round, weights, max(0.0, burned))
+            self.weights[name] = dict(weights)
             for rule, fired in (("missing", 0), ("late", len(drawn) // 10), ("overlap_exclude", 2 * (round >= 20))):
                 yield RuleApplied(time_s, name, round, rule, len(drawn) * (rule != "missing"), fired)
             if name == "lead" and round % 2 == 0:
                 yield self._published(round, time_s, [peer.uid for peer in ranked])
+        yield self._epoch(round)
+
+    def _epoch(self, round: int) -> EpochSettled:
+        """One a round, at its end: the stake-weighted mean of the weights, 59 % of which is paid to nobody here."""
+        paid = {
+            peer.uid: BLOCKS * 0.41 * sum(STAKES[name] * self.weights[name].get(peer.uid, 0.0) for name in STAKES)
+            for peer in self.peers
+        }
+        burned = BLOCKS - sum(paid.values())
+        time_s = (round + 1) * WINDOW_S + PUT_S + 701.0
+        return EpochSettled(time_s, (round + 1) * BLOCKS, BLOCKS, tuple(paid.items()), (), 0.0, burned, ())
 
     def _evaluated(self, name: str, peer: Peer, round: int, time_s: float, on_time: bool) -> Evaluated:
         copied = peer.behavior == "copycat" and round >= 20
+        before = (peer.average[name], peer.mu[name], peer.sigma[name], peer.final[name])
         score = TRUE_SCORE[peer.behavior] * (0.02 + 0.1 * np.exp(-round / 8)) + float(self.luck.normal(0.0, 0.01))
         indicator = 1.0 if self.luck.random() < {"honest": 0.85, "lazy": 0.75}.get(peer.behavior, 0.45) else -1.0
         aim = 25.0 + 11.0 * TRUE_SCORE[peer.behavior] if on_time else 12.0
@@ -214,10 +234,10 @@ class _Play:
         stored_s = peer_stamp(peer, round)
         reasons = (f"overlap_exclude: overlap 1.00 >= 0.60: final score {peer.final[name]:.2f} -> 0",) * copied
         return Evaluated(
-            time_s, name, peer.uid, round, status, stored_s, "", True, *self._asked(peer, round), *losses,
-            1.0 if copied else 0.016, -1, nan, score if on_time else nan,
-            indicator if on_time else nan, peer.average[name], peer.mu[name],
-            peer.sigma[name], peer.final[name], reasons,
+            time_s, name, peer.uid, round, status, stored_s, nan, "", True, *self._asked(peer, round), *losses,
+            1.0 if copied else 0.016, -1, nan, 0.0, score if on_time else nan, indicator if on_time else nan,
+            peer.average[name], before[0], peer.mu[name], before[1], peer.sigma[name], before[2],
+            peer.final[name], before[3], reasons,
         )  # fmt: skip
 
     def _asked(self, peer: Peer, round: int) -> tuple[bool, bool, bool]:

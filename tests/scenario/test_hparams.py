@@ -252,7 +252,8 @@ def test_dct_inside_sparseloco(write: Write) -> None:
             {"optimizer": {"type": "adamw", "adamw": {"betas": [2, 3]}}},
             "not mapped: optimizer.adamw.betas (a list): training.inner.betas must be less than 1, not 2",
         ),
-        ({"sync_max_steps_behind": 2}, "not used: sync_max_steps_behind: outer steps behind the validator from which"),
+        ({"power_normalisation": 2.0}, "not mapped: power_normalisation (2.0): the ramp stands in for a power"),
+        ({"catch_up_threshold": 5}, "not used: catch_up_threshold: windows behind from which a peer replays"),
         ({"project": "dough"}, "not used: project: name under which the run is logged"),
     ],
 )

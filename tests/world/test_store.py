@@ -1,4 +1,4 @@
-"""The store: stamps, visibility, sharing, failing reads, cuts and the account of bytes."""
+"""The store: stamps, visibility, sharing, failing reads, outages, cuts and the account of bytes."""
 
 import gc
 import math
@@ -188,6 +188,86 @@ def test_a_retry_can_succeed_and_purposes_have_their_own_luck():
     assert {event.node for event in stage.of(ReadFailed) if event.attempt == 0} != unlucky
 
 
+# Outages.
+
+OUTAGE = {"outages": [{"at": "10 s", "lasts": "5 s"}], "retries": 2, "retry_delay": "1 s"}
+
+
+def test_a_read_that_begins_in_an_outage_fails_and_is_tried_again():
+    stage = Stage(**OUTAGE)
+    stage.put("peer:3", "key", 1)
+    lucky = stage.get("peer:4", "key", at_s=13)
+    unlucky = stage.get("peer:5", "key", at_s=10)
+    stage.env.run()
+    assert stage.of(ReadFailed) == [
+        ReadFailed(10.25, "peer:5", "key", 0),
+        ReadFailed(11.5, "peer:5", "key", 1),
+        ReadFailed(12.75, "peer:5", "key", 2),
+        ReadFailed(13.25, "peer:4", "key", 0),
+        ReadFailed(14.5, "peer:4", "key", 1),
+    ]
+    assert (unlucky.value, lucky.value.key) == (None, "key")
+    assert stage.log[1:] == [("peer:5", 12.75, None), ("peer:4", 16.75, "key")]
+
+
+def test_an_outage_is_half_open_and_hides_that_there_is_nothing():
+    stage = Stage(**OUTAGE | {"retries": 0})
+    for at_s in (math.nextafter(10, 0), 10, math.nextafter(15, 0), 15):
+        stage.get(f"peer:{at_s}", "nowhere", at_s=at_s)
+    stage.env.run()
+    assert [event.time_s for event in stage.of(ReadFailed)] == pytest.approx([10.25, 15.25])
+
+
+def test_an_upload_that_begins_in_an_outage_is_tried_again_and_given_up():
+    stage = Stage(**OUTAGE)
+    lucky, unlucky = stage.put("peer:4", "lucky", 1, at_s=12.5), stage.put("peer:3", "unlucky", 1, at_s=10)
+    stage.env.run()
+    assert stage.log == [("peer:3", 12.75, None), ("peer:4", 16.25, "lucky")]
+    assert (unlucky.value, stage.store.stat("unlucky")) == (None, None)
+    assert lucky.value.stored_s == 16.25
+    # Failed attempts move no bytes and are no transfers; the upload began when it got through.
+    assert stage.events == [Transferred(16.25, "peer:4", "lucky", "submit", "up", 1 * MB, 15, True)]
+
+
+def test_transfers_under_way_outlast_an_outage():
+    stage = Stage(**OUTAGE)
+    stage.put("peer:0", "old", 4)
+    uploading, reading = stage.put("peer:3", "key", 4, at_s=9), stage.get("peer:4", "old", at_s=9.5)
+    seen = []
+    stage.at(13.5, lambda: seen.append(stage.store.stat("key")))
+    stage.env.run()
+    assert uploading.value.stored_s == 13.25
+    assert seen == [uploading.value], "what lands meanwhile is there, and asking is answered"
+    assert reading.value.key == "old"
+    assert stage.of(ReadFailed) == []
+
+
+def test_outages_follow_one_another_and_leave_the_luck_of_readers_alone():
+    def failures(**settings):
+        stage = Stage(read_failure="30 %", retries=0, **settings)
+        stage.put("peer:0", "key", 0)
+        for uid in range(300):
+            stage.get(f"peer:{uid}", "key", at_s=1 + uid / 100)
+        stage.env.run()
+        return {int(event.node.split(":")[1]) for event in stage.of(ReadFailed)}
+
+    outages = [
+        {"at": "2 s", "lasts": "500 ms"},
+        {"at": "2500 ms", "lasts": "500 ms"},
+        {"at": "3500 ms", "lasts": "9 s"},
+    ]
+    assert failures(outages=outages) == failures() | set(range(100, 200)) | set(range(250, 300))
+
+
+def test_an_upload_can_be_interrupted_between_two_attempts():
+    stage = Stage(**OUTAGE)
+    uploading = stage.put("peer:3", "key", 1, at_s=14)
+    uploading.defused = True
+    stage.at(14.5, uploading.interrupt)
+    stage.env.run()
+    assert (stage.store.stat("key"), stage.events) == (None, [])
+
+
 # Cuts.
 
 
@@ -325,6 +405,10 @@ def test_forgetting_frees_objects_and_idle_arrivals_but_no_waiter():
         ({"retries": -1}, "greater than or equal to 0"),
         ({"max_object": "0 B"}, "greater than 0"),
         ({"speed": 1}, "Extra inputs"),
+        ({"outages": [{"at": "2 s", "lasts": "9 s"}, {"at": "5 s", "lasts": "1 s"}]}, "must not overlap: one at 5 s"),
+        ({"outages": [{"at": "2 s", "lasts": "9 s"}, {"at": "1 s", "lasts": "1 s"}]}, "must be sorted: one at 1 s"),
+        ({"outages": [{"at": "2 s", "lasts": "-9 s"}]}, "is not a duration"),
+        ({"outages": [{"at": "2 s", "lasts": "9 s", "why": "rain"}]}, "Extra inputs"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, complaint):

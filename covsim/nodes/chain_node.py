@@ -1,0 +1,235 @@
+"""The chain on the clock: seals a block where something waits, runs an epoch when it is due, and announces both.
+
+The simulator's uids number its peers; the chain's uids are slots. This is the one place that knows both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import simpy
+
+from covsim.chain.accounts import Account
+from covsim.chain.chain import Chain
+from covsim.chain.extrinsics import (
+    Call,
+    CommitBucket,
+    CommitWeights,
+    Register,
+    RevealWeights,
+    SetWeights,
+    Signed,
+    sign,
+)
+from covsim.chain.ledger import Epoch, Sealed
+from covsim.chain.settings import ChainSettings
+from covsim.chain.stances import quantized
+from covsim.events import BlockSealed, Deregistered, EpochSettled, Event, Registered
+from covsim.randomness import Streams
+from covsim.world.clock import BlockClock, alarm, on_event
+
+OWNER = "owner"
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody with an account: `node` is `peer:<uid>` or `validator:<name>`, uid is -1 for a validator."""
+
+    node: str
+    uid: int
+    role: str
+    stake: float = 0.0
+
+
+class ChainNode:
+    """The nodes' way to the chain: they hand in extrinsics, and read what is public.
+
+    Args:
+        env, clock: the simulation's; the clock says when a height comes.
+        settings: the `chain:` section.
+        streams: the seed of the accounts' keys, and of the salts of commits.
+        emit: takes the chain's events.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        clock: BlockClock,
+        settings: ChainSettings,
+        streams: Streams,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.settings = settings
+        self.chain = Chain(settings, streams.seed)
+        self._env, self._clock, self._streams, self._emit = env, clock, streams, emit
+        self._accounts: dict[str, Account] = {}
+        self._members: dict[str, Member] = {}  # by public key
+        self._nonces: dict[str, int] = {}
+        self._slots: dict[str, int] = {}  # by node, as announced
+        self._epochs_announced = 0
+        self._sealed = -1
+        self._due: set[int] = set()
+
+    # Taking part ----------------------------------------------------------------------------------------------------
+
+    def found(self, members: Collection[Member]) -> None:
+        """Seal block 0, in which the owner and these members register, in this order."""
+        self._join(Member(OWNER, -1, "owner"))
+        for member in members:
+            self._join(member)
+        self._seal(0)
+
+    def register(self, member: Member) -> None:
+        """Ask for a slot; whether it was given shows with the next block."""
+        self._join(member)
+        self._wake()
+
+    def is_registered(self, node: str) -> bool:
+        """True while a node has a slot."""
+        account = self._accounts.get(node)
+        return account is not None and self.chain.holder(account.public) is not None
+
+    @property
+    def peers(self) -> frozenset[int]:
+        """The uids of all peers with a slot."""
+        return frozenset(
+            member.uid for member in self._members.values() if member.uid >= 0 and self.is_registered(member.node)
+        )
+
+    def submit(self, node: str, call: Call) -> None:
+        """Sign a call for a node and hand it in; it enters the next block."""
+        if self.is_registered(node):
+            self.chain.submit(self._signed(node, call))
+            self._wake()
+
+    # Weights --------------------------------------------------------------------------------------------------------
+
+    def may_set_weights(self, node: str) -> bool:
+        """False while the rate limit of a validator has not run out by the next block."""
+        last = self.chain.last_set(self._accounts[node].public)
+        return last is None or self._next_height - last >= self.settings.rate_limit
+
+    def set_weights(self, node: str, round: int, weights: Mapping[int, float], burned: float) -> None:
+        """Set a validator's weights, or commit to them; what is burned is the owner's weight, strangers are left out."""
+        slots = {self._slots[OWNER]: burned}
+        for uid, weight in weights.items():
+            holder = self.chain.holder(self._accounts[peer_name(uid)].public)
+            if holder is not None:
+                slots[holder.slot] = weight
+        entries = tuple(sorted(slots.items()))
+        if self.settings.weights == "u16":
+            entries = quantized(entries)
+        if self.settings.commit_reveal == "none":
+            self.submit(node, SetWeights(round, entries))
+            return
+        reveal = RevealWeights(round, entries, salt=f"{self._streams.uniform('salt', node, round):.17g}")
+        commit = CommitWeights(round, reveal.digest)
+        signed = self._signed(node, commit)
+        shown = sign(self._accounts[node], signed.nonce, reveal)
+        self.chain.submit_sealed(signed, shown, self._next_height)
+        self._wake()
+
+    def weights_of_others(self, node: str) -> dict[int, float]:
+        """The stake-weighted mean of what the other validators have on the chain, by peer uid; shares of all pay."""
+        others = [member for member in self._members.values() if member.role == "validator" and member.node != node]
+        shown = [(member.stake, self.chain.weights_of(self._accounts[member.node].public)) for member in others]
+        stake = math.fsum(stake for stake, weights in shown if weights)
+        mean: dict[int, float] = {}
+        for own_stake, weights in shown:
+            total = math.fsum(weights.values())
+            for slot, weight in weights.items():
+                uid = self._members[self.chain.slots.holders[slot].public].uid
+                if uid >= 0:  # not the owner, whose weight is the burn
+                    mean[uid] = mean.get(uid, 0.0) + own_stake / stake * weight / total
+        return mean
+
+    # Blocks ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Any:
+        """Run an epoch whenever one is due, for ever."""
+        height = self.settings.tempo
+        while True:
+            yield alarm(self._env, self._clock.block_at(height))
+            self._seal(height)
+            height += self.settings.tempo
+
+    def close(self) -> None:
+        """Seal what waits, reveal what is hidden, and pay for the blocks since the last epoch: the end of a run."""
+        self._announce_block(self.chain.close(max(self._sealed, self._clock.height_at(self._env.now)) + 1))
+
+    @property
+    def _next_height(self) -> int:
+        return self._clock.height_at(self._env.now) + 1
+
+    def _wake(self) -> None:
+        """See to it that the next block is sealed."""
+        height = self._next_height
+        if height not in self._due:
+            self._due.add(height)
+            on_event(alarm(self._env, self._clock.block_at(height)), lambda _: self._seal(height))
+
+    def _seal(self, height: int) -> None:
+        self._due.discard(height)
+        if height > self._sealed:
+            self._sealed = height
+            self._announce_block(self.chain.seal(height))
+
+    def _announce_block(self, sealed: Sealed | None) -> None:
+        if sealed is None:
+            return
+        self._announce_slots()
+        block = sealed.block
+        self._emit(BlockSealed(self._env.now, block.height, len(block.extrinsics), sealed.sha256))
+        for epoch in self.chain.epochs[self._epochs_announced :]:
+            self._emit(self._settled(epoch))
+        self._epochs_announced = len(self.chain.epochs)
+
+    def _announce_slots(self) -> None:
+        """Say who came and who had to go since the last block."""
+        for member in self._members.values():
+            account = self._accounts[member.node]
+            holder, known = self.chain.holder(account.public), self._slots.get(member.node)
+            if holder is None and known is not None:
+                self._emit(Deregistered(self._env.now, member.node, member.uid, self._slots.pop(member.node)))
+            elif holder is not None and known is None:
+                self._slots[member.node] = holder.slot
+                cost = self.chain.spent[account.public]
+                self._emit(Registered(self._env.now, member.node, member.uid, holder.slot, cost))
+
+    def _settled(self, epoch: Epoch) -> EpochSettled:
+        of = [(self._members[share.public], share) for share in epoch.shares]
+        return EpochSettled(
+            time_s=self._env.now,
+            height=epoch.height,
+            blocks=epoch.blocks,
+            paid=tuple((member.uid, share.peer_tokens) for member, share in of if member.uid >= 0),
+            dividends=tuple(
+                (member.node.partition(":")[2], share.peer_tokens + share.validator_tokens)
+                for member, share in of
+                if member.role == "validator"
+            ),
+            owner=epoch.owner,
+            burned=epoch.burned,
+            consensus=tuple((member.uid, share.consensus) for member, share in of if member.uid >= 0),
+        )
+
+    def _join(self, member: Member) -> None:
+        account = Account.derive(self._streams.seed, member.node)
+        self._accounts[member.node] = account
+        self._members[account.public] = member
+        self.chain.submit(self._signed(member.node, Register(member.node, member.role, member.stake)))
+        if member.uid >= 0:
+            self.chain.submit(self._signed(member.node, CommitBucket(f"bucket of {member.node}")))
+
+    def _signed(self, node: str, call: Call) -> Signed:
+        nonce = self._nonces.get(node, 0)
+        self._nonces[node] = nonce + 1
+        return sign(self._accounts[node], nonce, call)
+
+
+def peer_name(uid: int) -> str:
+    """The node of a peer."""
+    return f"peer:{uid}"

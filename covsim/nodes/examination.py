@@ -1,0 +1,208 @@
+"""What a validator holds of a round before it judges, and the evidence that it makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from covsim.gauntlet.checks import find_overlaps
+from covsim.gauntlet.evidence import Evidence, Status
+from covsim.gauntlet.loss_score import LossEvidence, measure
+from covsim.gauntlet.selection import Selection
+from covsim.gauntlet.settings import GauntletSettings
+from covsim.gauntlet.sync import steps_behind
+from covsim.learning.corpus import Corpus
+from covsim.learning.evaluate import losses_per_vector
+from covsim.learning.model import Model
+from covsim.nodes.board import GatherList
+from covsim.nodes.commons import Commons, object_key
+from covsim.nodes.gather import Gather, Submission
+from covsim.nodes.probes import Probe
+from covsim.protocol.lineage import Lineage
+from covsim.world.store import StoredObject
+
+_LOSSES = ("own_before", "own_after", "random_before", "random_after")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What validators need to judge learning, the same for all of them.
+
+    `honest` and `cohorts` are the simulator's knowledge; they enter diagnostics and what a briber tells, nothing else.
+    `sync_positions` [S] are the elements of theta that peers publish.
+    """
+
+    model: Model
+    corpus: Corpus
+    rules: GauntletSettings
+    selection: Selection
+    batch: int
+    held_out_every: int
+    honest: frozenset[int]
+    cohorts: Mapping[str, tuple[int, ...]]
+    probes: Mapping[str, Probe]
+    sync_positions: Tensor
+    checkpoint_bytes: float
+
+
+@dataclass
+class Seen:
+    """What a validator holds of one round; `stored` is what lay in the store as it looked."""
+
+    wanted: GatherList
+    gather: Gather
+    entered: tuple[Submission, ...]
+    drawn: tuple[int, ...] = ()
+    stored: dict[int, StoredObject | None] = field(default_factory=dict)
+    valid: dict[int, Submission] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
+    unreadable: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """One validator's view of one round: its theta before that round's outer step, and what it has seen."""
+
+    commons: Commons
+    examination: Examination
+    label: str
+    round: int
+    lineage: Lineage
+    average_step: Tensor  # [S]
+    seen: Seen
+
+    def losses(self, uids: Sequence[int]) -> LossEvidence:
+        """Losses before and after each trial step, through the seam."""
+        label = f"losses validator={self.label} round={self.round}"
+        return LossEvidence.of(self.commons.seam.numbers(label, lambda: self._measured(uids).flat()))
+
+    def _measured(self, uids: Sequence[int]) -> LossEvidence:
+        commons, examination, rules = self.commons, self.examination, self.examination.rules
+        own = [
+            examination.corpus.assigned_sample(
+                uid,
+                self.round,
+                commons.inner_steps,
+                examination.batch,
+                rules.own_sequences,
+                commons.streams.numpy("own sample", self.label, self.round, uid),
+            )
+            for uid in uids
+        ]
+        limits = commons.exchange.clip_norms(self.lineage, [submission.decoded for submission in self.seen.entered])
+        trials = [
+            commons.exchange.trial_theta(
+                self.lineage, self.seen.valid[uid].decoded, self.round, rules.trial_factor, limits
+            )
+            for uid in uids
+        ]
+        return measure(
+            examination.model,
+            self.lineage.theta,
+            trials,
+            torch.stack(own) if own else torch.zeros(0, 0, 0),
+            examination.corpus.random_sample(
+                rules.random_sequences, commons.streams.numpy("random sample", self.label, self.round)
+            ),
+        )
+
+    def evidence(self, measured: Sequence[int], losses: LossEvidence) -> list[Evidence]:
+        """One row for everyone drawn for evaluation or asked in the gather."""
+        uids = sorted({*self.seen.drawn, *self.seen.gather.asked})
+        numbers: dict[int, dict[str, Any]] = {uid: {} for uid in uids}
+        for i, uid in enumerate(measured):
+            numbers[uid] |= {name: getattr(losses, name)[i] for name in _LOSSES}
+        for uid, found in self._overlaps().items():
+            numbers[uid] |= found
+        behind = self._steps_behind(uids)
+        return [self._row(uid, {**numbers[uid], "steps_behind": behind[uid]}) for uid in uids]
+
+    def _overlaps(self) -> dict[int, dict[str, Any]]:
+        """What each compared payload has in common with an earlier one."""
+        rules = self.examination.rules
+        among = self.seen.valid if rules.overlap.among == "evaluated" else self.seen.gather.submissions
+        compared = list(among.values())
+        previous = rules.quirks.overlap_by_previous_stamps
+        found = find_overlaps(
+            [submission.uid for submission in compared],
+            [self._previous_stamp(submission.uid) if previous else submission.stored_s for submission in compared],
+            [submission.decoded for submission in compared],
+        )
+        return {
+            uid: {
+                "overlap": each.share,
+                "overlap_with": each.with_uid,
+                "overlap_stored_s": among[each.with_uid].stored_s,
+            }
+            for uid, each in found.items()
+        }
+
+    def _steps_behind(self, uids: Sequence[int]) -> dict[int, float]:
+        """How far each peer's sync sample lies from this theta, through the seam; NaN where there is no sample in time."""
+        lineages = {uid: self._sampled(uid) for uid in uids}
+        distinct = {lineage.key: lineage for lineage in lineages.values() if lineage is not None}
+        places = self.examination.sync_positions
+        own = self.lineage.theta[places].cpu().double().numpy()
+        step = self.average_step.cpu().double().numpy()
+        label = f"steps behind validator={self.label} round={self.round}"
+        numbers = self.commons.seam.numbers(
+            label,
+            lambda: [
+                steps_behind(lineage.theta[places].cpu().double().numpy(), own, step) for lineage in distinct.values()
+            ],
+        )
+        of_key = dict(zip(distinct, numbers, strict=True))
+        return {uid: math.nan if lineage is None else of_key[lineage.key] for uid, lineage in lineages.items()}
+
+    def _sampled(self, uid: int) -> Lineage | None:
+        sample = self.commons.samples.of(self.round, uid)
+        if sample is None:
+            return None
+        in_time = sample.published_s < self.commons.clock.closes_at(self.round)
+        return sample.lineage if in_time or self.examination.rules.sync.deadline == "none" else None
+
+    def _row(self, uid: int, numbers: Mapping[str, Any]) -> Evidence:
+        seen = self.seen
+        asked, listed = uid in seen.gather.asked, uid in seen.wanted.selected
+        stored = seen.valid.get(uid) or seen.stored[uid]
+        return Evidence(
+            uid=uid,
+            status=self._status(uid),
+            problem=seen.problems.get(uid, ""),
+            stored_s=stored.stored_s if stored is not None else math.nan,
+            previous_stored_s=self._previous_stamp(uid),
+            evaluated=uid in seen.drawn,
+            on_gather_list=asked and listed,
+            asked_as_reserve=asked and not listed,
+            gathered=uid in seen.gather.submissions,  # all of them entered, or the round is not judged
+            **numbers,
+        )
+
+    def _previous_stamp(self, uid: int) -> float:
+        stored = self.commons.store.stat(object_key(self.round - 1, uid)) if self.round > 0 else None
+        return math.nan if stored is None else stored.stored_s
+
+    def _status(self, uid: int) -> Status:
+        """What became of a submission: what was read decides, not what may have been put there since."""
+        if uid in self.seen.valid:
+            return "ok"
+        if uid in self.seen.problems:
+            return "invalid"
+        if uid in self.seen.unreadable:
+            return "unseen"
+        return self.commons.status(self.seen.stored[uid], self.round)
+
+
+def held_out_loss(commons: Commons, examination: Examination, lineage: Lineage, label: str) -> float:
+    """Nats per token of a lineage on text that nobody trains on, through the seam."""
+
+    def compute() -> Sequence[float]:
+        tokens = examination.corpus.held_out()[None]
+        return losses_per_vector(examination.model, lineage.theta[None], tokens).tolist()
+
+    return commons.seam.numbers(f"held-out {label}", compute)[0]

@@ -1,0 +1,85 @@
+"""What every peer spends and earns, round by round: an observer of the run's events, at the scenario's prices.
+
+Compute is booked to the round it was done for, a transfer and a registration to the round whose window they ended in,
+tokens to the round whose window the epoch ended in, at that round's price.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from covsim.chain.economics import EconomicsSettings
+from covsim.events import EpochSettled, Event, Registered, Trained, Transferred, WindowOpened
+
+_PEER = "peer:"
+
+
+@dataclass(slots=True)
+class Account:
+    """One peer in one round: seconds of compute, bytes as charged, tokens paid for a slot, tokens earned."""
+
+    compute_s: float = 0.0
+    up_bytes: float = 0.0
+    down_bytes: float = 0.0
+    registration: float = 0.0
+    earned: float = 0.0
+
+
+@dataclass
+class Purses:
+    """The accounts of all peers.
+
+    Args:
+        prices: the `economics:` section.
+        planned_rounds: what a series of token prices is laid over.
+    """
+
+    prices: EconomicsSettings
+    planned_rounds: int
+    accounts: dict[int, dict[int, Account]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Account)))
+    _round: int = 0
+
+    def observe(self, event: Event) -> None:
+        """Book an event, if it costs or pays a peer something."""
+        if isinstance(event, WindowOpened):
+            self._round = max(0, event.window - 1)
+        elif isinstance(event, Trained):
+            self.accounts[event.uid][event.round].compute_s += event.compute_s
+        elif isinstance(event, Transferred) and event.node.startswith(_PEER):
+            account = self._now(int(event.node.removeprefix(_PEER)))
+            if event.direction == "up":
+                account.up_bytes += event.num_bytes
+            else:
+                account.down_bytes += event.num_bytes
+        elif isinstance(event, Registered) and event.uid >= 0:
+            self._now(event.uid).registration += event.cost
+        elif isinstance(event, EpochSettled):
+            for uid, tokens in event.paid:
+                self._now(uid).earned += tokens
+
+    def price(self, round: int) -> float:
+        """What a token is worth in a round."""
+        return self.prices.price(round, self.planned_rounds)
+
+    def cost(self, uid: int, round: int) -> float:
+        """What a peer spent in a round, in the currency of the prices."""
+        account = self.accounts[uid][round]
+        work = self.prices.cost(account.compute_s, account.up_bytes, account.down_bytes)
+        return work + account.registration * self.price(round)
+
+    def profit(self, uid: int, round: int) -> float:
+        """What a peer's tokens of a round are worth, minus what it spent."""
+        return self.accounts[uid][round].earned * self.price(round) - self.cost(uid, round)
+
+    def profits(self, uid: int, rounds: Sequence[int]) -> list[float]:
+        """The profit of each of some rounds."""
+        return [self.profit(uid, round) for round in rounds]
+
+    def earned(self, uid: int) -> float:
+        """Tokens over the whole run."""
+        return sum(account.earned for account in self.accounts[uid].values())
+
+    def _now(self, uid: int) -> Account:
+        return self.accounts[uid][self._round]
