@@ -1,4 +1,4 @@
-"""The command line: `covsim run | check | show | schema | list | import-hparams | papers`.
+"""The command line: `covsim run | check | show | schema | list | verify | import-hparams | papers`.
 
 Each command imports what it needs when it is called, so that `covsim --help` answers at once. Exit codes: 0 all went
 well, 1 an expectation failed, 2 the input cannot be used, 130 interrupted and resumable.
@@ -150,6 +150,17 @@ def run(
         raise typer.Exit(runner.resume(resume))
     assert loaded is not None, "either a scenario or a folder"
     raise typer.Exit(runner.run(loaded.scenario, loaded.source_text))
+
+
+@app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    uid: Annotated[int | None, typer.Option(min=0, help="Print this peer's record on the chain, with proofs.")] = None,
+) -> None:
+    """Check a run's ledger, payloads, weights and final parameters, from its files alone."""
+    from covsim.cli_verify import verify as verified
+
+    raise typer.Exit(verified(run, uid))
 
 
 @app.command()

@@ -159,8 +159,8 @@ class Evaluated(Event):
     `status` is `ok`, `missing`, `late`, `early`, `invalid`, or `unseen` where it did not look or could not read; losses
     are nats per token, NaN where nothing was measured. `on_gather_list` and `asked_as_reserve` say whether this
     validator's gather asked the peer, `gathered` whether its payload entered. `reasons` says which rule acted, on which
-    number, before and after. `steps_behind` is how far the peer's sync sample lay from the validator's theta, NaN without
-    a sample; the numbers that end in `_before` are those of the window before.
+    number, before and after. `steps_behind` is how far the peer's sync sample lay from the validator's theta, NaN
+    without a sample; the numbers that end in `_before` are those of the window before.
     """
 
     validator: str
@@ -262,7 +262,7 @@ class BlockSealed(Event):
 
 @dataclass(frozen=True, slots=True)
 class EpochSettled(Event):
-    """An epoch of the chain ended and paid for its `blocks`: tokens per peer (uid, tokens) and per validator (name, tokens).
+    """An epoch of the chain ended and paid for its `blocks`: tokens per peer, by uid, and per validator, by name.
 
     `consensus` is the weight of each peer (uid, weight) that the stake agrees on.
     """

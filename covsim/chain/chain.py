@@ -1,4 +1,4 @@
-"""The chain as a state machine: what waits is included at a height, and at every multiple of the tempo an epoch is paid.
+"""The chain as a state machine: what waits is included at a height, and every multiple of the tempo pays an epoch.
 
 `execute` is all of it: given a height and extrinsics it changes the state and returns the block. `seal` lets it run on
 what waits, and verification lets it run again on what a ledger says was included.
@@ -97,7 +97,7 @@ class Chain:
         return self.execute(height, [*waiting, *(self._due(self._epoch(height)) if ends else [])])
 
     def close(self, height: int) -> Sealed:
-        """The last block of a run: includes what waits, shows all that is hidden, pays for the blocks since the last epoch."""
+        """The last block of a run: includes what waits, shows what is hidden, pays for the blocks since the last epoch."""
         waiting, self._waiting = self._waiting, []
         shown = [reveal for _, reveal in self._sealed]
         self._sealed = []

@@ -1,4 +1,4 @@
-"""Tokens of an epoch: to the owner, to peers by incentive, to validators by dividends, the owner's incentive to nobody."""
+"""Tokens of an epoch: to the owner, to peers by incentive, to validators by dividends; the owner's incentive burns."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Extrinsics: what an account can say on the chain, in one canonical spelling, signed.
 
-The spelling is JSON with sorted keys and no spaces, so that equal calls have equal bytes. A number that JSON cannot hold
-is null and comes back as NaN.
+The spelling is JSON with sorted keys and no spaces, so that equal calls have equal bytes. A number that JSON cannot
+hold is null and comes back as NaN.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ledger: sealed blocks, each bound to the one before it, one JSON line a block.
 
-A block's header holds the Merkle roots of its extrinsics and of their outcomes, and what its epoch paid; an authority, which
-stands for the chain that the network runs on, signs it. Heights in which nothing happened have no block.
+A block's header holds the Merkle roots of its extrinsics and of their outcomes, and what its epoch paid; an authority,
+which stands for the chain that the network runs on, signs it. Heights in which nothing happened have no block.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """An epoch that ended at a height, over so many blocks; its tokens are those of the shares, the owner's, and burned."""
+    """An epoch that ended at a height, over so many blocks; its tokens are those of the shares, the owner's, the burned."""
 
     height: int
     blocks: int
@@ -169,7 +169,7 @@ def write_ledger(path: Path, blocks: Iterable[Sealed]) -> None:
 
 
 def records_of(blocks: Sequence[Block], public: str) -> Iterator[tuple[int, int, Signed, str, merkle.Proof]]:
-    """Everything that an account said: height, place in the block, extrinsic, outcome, and the proof against the root."""
+    """Everything that an account said: height, place in the block, extrinsic, outcome, and the proof of it."""
     for block in blocks:
         for index, signed in enumerate(block.extrinsics):
             if signed.public == public:

@@ -1,8 +1,8 @@
 """Is a ledger what a chain with these settings would have sealed? Every line is checked, and every extrinsic run again.
 
-A line must be the canonical spelling of its block, so there is no byte that could be changed without notice; its hash, roots
-and signature must fit, its parent must be the line before it, and the chain, run again on what was included, must come
-to the same outcomes and payments. How many lines there are and what the last one is, a reader must know from elsewhere.
+A line must be the canonical spelling of its block, so there is no byte that could be changed without notice; its hash,
+roots and signature must fit, its parent must be the line before it, and the chain, run again on what was included, must
+come to the same outcomes and payments. How many lines there are and what the last one is, a reader must know from elsewhere.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from covsim.chain import ledger
 from covsim.chain.accounts import Account, is_signed
 from covsim.chain.chain import Chain
-from covsim.chain.extrinsics import canonical
+from covsim.chain.extrinsics import Register, canonical
 from covsim.chain.ledger import Block, Epoch
 from covsim.chain.settings import ChainSettings
 
@@ -35,11 +35,23 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What could be read of a ledger: blocks, the hash of the last line's header as the line states it, faults."""
+    """What could be read of a ledger.
+
+    Attributes:
+        blocks: those that are sound in themselves.
+        head: the hash of the last of them, as its line states it.
+        faults: in the order of the lines.
+        slots: slots by the names of their holders, from each height on at which somebody registered.
+    """
 
     blocks: tuple[Block, ...]
     head: str
     faults: tuple[Fault, ...]
+    slots: tuple[tuple[int, dict[str, int]], ...]
+
+    def slots_at(self, height: int) -> dict[str, int]:
+        """Who held which slot after the block at a height, by name."""
+        return next((slots for since, slots in reversed(self.slots) if since <= height), {})
 
 
 def read(data: bytes, settings: ChainSettings, seed: int) -> Ledger:
@@ -55,6 +67,7 @@ def read(data: bytes, settings: ChainSettings, seed: int) -> Ledger:
     faults = [] if lines[-1] == b"" else [Fault(len(lines), "the last line has no end")]
     authority, chain = Account.derive(seed, ledger.AUTHORITY).public, Chain(settings, seed)
     blocks: list[Block] = []
+    slots: list[tuple[int, dict[str, int]]] = []
     head, height, sound = ledger.GENESIS, -1, True
     for number, line in enumerate(lines[:-1], start=1):
         try:
@@ -70,8 +83,10 @@ def read(data: bytes, settings: ChainSettings, seed: int) -> Ledger:
             sound = False
             continue
         blocks.append(block)
+        if sound and any(isinstance(signed.call, Register) for signed in block.extrinsics):
+            slots.append((block.height, {holder.name: holder.slot for holder in chain.slots.holders.values()}))
         head, height = stated, block.height
-    return Ledger(tuple(blocks), head, tuple(faults))
+    return Ledger(tuple(blocks), head, tuple(faults), tuple(slots))
 
 
 def _parsed(line: bytes, authority: str) -> tuple[Block, str]:
@@ -94,7 +109,8 @@ def _run_again(chain: Chain, block: Block, stated: str) -> None:
     for index, (found, expected) in enumerate(zip(block.outcomes, again.block.outcomes, strict=True)):
         if found != expected:
             raise ValueError(
-                f"block {block.height}: extrinsic {index} is said to be {found or 'accepted'!r}, it is {expected or 'accepted'!r}"
+                f"block {block.height}: the outcome of extrinsic {index} is {expected or 'accepted'!r}, "
+                f"it says {found or 'accepted'!r}"
             )
     if not _agree(block.epoch, again.block.epoch):
         raise ValueError(f"block {block.height}: the payments do not follow from weights and stakes")

@@ -1,6 +1,6 @@
 """Yuma consensus: what validators' stake agrees on, what each peer is paid for it, and each validator.
 
-    W       weights [V, n]: a row per validator, normalized; entries to itself or to a former holder of a slot are masked
+    W       weights [V, n]: a row per validator, normalized; entries to itself or to a slot's former holder are masked
     C       consensus [n]: the largest weight that at least kappa of the stake gives
     Wbar    weights clipped to C: weight above consensus buys nothing
     I       incentive [n]: stake-weighted sum of Wbar, normalized
@@ -139,7 +139,7 @@ class Yuma3(ConsensusRule):
         return kept, share[:, None] * _columns_normalized(kept)
 
     def _rate(self, weights: Floats, consensus: Floats, bonds: Floats) -> Floats:
-        """Liquid alpha: of the weight above consensus where a validator buys, of the bond above weight where it sells."""
+        """Liquid alpha: of the weight above consensus where a validator buys, of the bond above it where it sells."""
         buying = weights >= bonds
         difference = np.where(buying, np.maximum(weights - consensus, 0), np.maximum(bonds - weights, 0))
         sigmoid = 1 / (1 + np.exp(-self.steepness * (difference - self.midpoint)))
@@ -161,7 +161,8 @@ def agreed(share: Floats, weights: Floats, kappa: float) -> Floats:
     order = np.argsort(-weights, axis=0, kind="stable")
     backing = np.cumsum(share[order], axis=0)
     enough = np.argmax(backing >= kappa - _ROUNDING, axis=0)  # kappa <= 1, so the last row is enough at any rate
-    return np.take_along_axis(np.take_along_axis(weights, order, axis=0), enough[None], axis=0)[0]
+    given: Floats = np.take_along_axis(np.take_along_axis(weights, order, axis=0), enough[None], axis=0)[0]
+    return given
 
 
 def _normalized(values: Floats) -> Floats:

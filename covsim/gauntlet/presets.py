@@ -102,14 +102,14 @@ V2_1_0: dict[str, Any] = {
     "active_windows": 5,
     "indicator_threshold": 0.0,
     "slashing": {"misses": (0.75,), "excluded_windows": 200, "inactive_windows": 10},
-    "sync": {"max_behind": 3.0},
+    "sync": {"cap": 5.0, "max_behind": 3.0},
     "weights": {"kind": "ramp", "set_every_windows": 2},
     "quirks": {"benched_in_bad_windows": False},
 }
 """v2.1.0, the start of the 72B run: overlaps reset and exclude, a streak of negative evaluations benches.
 
-Not settled: the sync curve, here that of v2.1.28 (code of about v2.1.2 still has the earlier one: `sync: {cap: 5}`);
-that misses did not add up yet, that an exclusion lasted 200 windows, that those who are mostly negative were not
+Not settled: the sync curve, here the earlier one, which code of about v2.1.2 still has; that misses did not add up
+yet, that an exclusion lasted 200 windows, that those who are mostly negative were not
 slashed, and the guard of bad windows, all of which later code has.
 """
 

@@ -46,7 +46,7 @@ class SyncSample:
 
 
 class SyncSamples:
-    """What peers published of their theta. Readable by all, as on the live network, so one can be passed on as one's own."""
+    """What peers published of their theta; readable by all, as on the live network, so one can pass for one's own."""
 
     def __init__(self) -> None:
         self._samples: dict[tuple[int, int], SyncSample] = {}

@@ -113,7 +113,7 @@ class ChainNode:
         return last is None or self._next_height - last >= self.settings.rate_limit
 
     def set_weights(self, node: str, round: int, weights: Mapping[int, float], burned: float) -> None:
-        """Set a validator's weights, or commit to them; what is burned is the owner's weight, strangers are left out."""
+        """Set a validator's weights, or commit to them; the burn is the owner's weight, strangers are left out."""
         slots = {self._slots[OWNER]: burned}
         for uid, weight in weights.items():
             holder = self.chain.holder(self._accounts[peer_name(uid)].public)

@@ -127,11 +127,13 @@ class Examiner:
         rules = self.examination.rules
         among = self.seen.valid if rules.overlap.among == "evaluated" else self.seen.gather.submissions
         compared = list(among.values())
-        previous = rules.quirks.overlap_by_previous_stamps
+        uids = [submission.uid for submission in compared]
+        previous = [self._previous_stamp(uid) for uid in uids] if rules.quirks.overlap_by_previous_stamps else None
         found = find_overlaps(
-            [submission.uid for submission in compared],
-            [self._previous_stamp(submission.uid) if previous else submission.stored_s for submission in compared],
+            uids,
+            [submission.stored_s for submission in compared],
             [submission.decoded for submission in compared],
+            previous,
         )
         return {
             uid: {
@@ -143,7 +145,7 @@ class Examiner:
         }
 
     def _steps_behind(self, uids: Sequence[int]) -> dict[int, float]:
-        """How far each peer's sync sample lies from this theta, through the seam; NaN where there is no sample in time."""
+        """How far each peer's sync sample lies from this theta, through the seam; NaN without a sample in time."""
         lineages = {uid: self._sampled(uid) for uid in uids}
         distinct = {lineage.key: lineage for lineage in lineages.values() if lineage is not None}
         places = self.examination.sync_positions

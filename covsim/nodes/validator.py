@@ -86,7 +86,7 @@ class Validator:
 
     @property
     def measures(self) -> bool:
-        """True for the validator of the highest stake that is not sitting out: its theta is the network's in the tables."""
+        """True for the validator of the highest stake that does not sit out: the tables show its theta."""
         return self.online and not any(other.online for other in self._colleagues() if other.rank < self.rank)
 
     def run(self) -> Generator[Any, Any, None]:
@@ -301,7 +301,7 @@ class Validator:
     def _announce(
         self, judgement: Judgement, num_drawn: int, evaluation_s: float, active: frozenset[int], places: tuple[int, int]
     ) -> None:
-        """Emit the verdicts, what everybody is worth, and how often each rule could act and did; log it on the chain."""
+        """Emit the verdicts, what everybody is worth, and what each rule could do and did; log it on the chain."""
         commons, now_s = self._commons, self._commons.env.now
         for verdict in judgement.verdicts:
             commons.emit(_evaluated(now_s, self.label, self.round, verdict))

@@ -75,8 +75,12 @@ def _weight_sent(payloads: Sequence[Decoded], weights: Sequence[int], num_parame
 
 
 def median_norms(payloads: Sequence[Decoded]) -> Tensor:
-    """Lower median over the payloads of each tensor's norm, float64 [T]."""
-    return torch.stack([payload.norms for payload in payloads]).median(dim=0).values
+    """Lower median of each tensor's norm, float64 [T], over the payloads that hold it; no limit where none does."""
+    norms = torch.stack([payload.norms for payload in payloads])
+    for row, payload in zip(norms, payloads, strict=True):
+        row[list(payload.missing)] = torch.nan
+    medians = norms.nanmedian(dim=0).values
+    return torch.where(medians.isnan(), torch.inf, medians)
 
 
 def clipped(payload: Decoded, limits: Tensor) -> Decoded:

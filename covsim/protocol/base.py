@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -53,6 +53,7 @@ class Decoded:
         norms: Euclidean norm of each tensor's values [T], float64.
         kept_share: share of its chunk that was sent with each value [n], float32; 1 where the chunk went whole.
         claims: what the sender says about the payload.
+        missing: numbers of the tensors that a partial payload leaves out.
     """
 
     index: Tensor
@@ -62,6 +63,7 @@ class Decoded:
     norms: Tensor
     kept_share: Tensor
     claims: Claims = field(default_factory=Claims)
+    missing: tuple[int, ...] = ()
 
     def scaled(self, factors: Tensor) -> Decoded:
         """The same payload with the values of tensor t multiplied by `factors[t]`, float64 [T]."""
@@ -92,8 +94,18 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def decode(self, payload: bytes) -> Decoded:
-        """Read a payload. Raises InvalidPayload with one reason, and allocates no more than a regular payload needs."""
+    def without_tensors(self, payload: bytes, tensors: Collection[int]) -> bytes:
+        """A partial payload: a whole one without the tensors of these numbers.
+
+        Raises InvalidPayload, and ValueError if nothing would be left or there are no such tensors.
+        """
+
+    @abstractmethod
+    def decode(self, payload: bytes, allow_missing: bool = False) -> Decoded:
+        """Read a payload. Raises InvalidPayload with one reason, and allocates no more than a regular payload needs.
+
+        A partial payload is refused unless `allow_missing`; what is missing from it contributes nothing.
+        """
 
     @abstractmethod
     def to_theta(self, delta: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ rows         a chunk is a whole row of a matrix, or a whole vector
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -146,8 +146,14 @@ def _binomial(trials: int, chance: float, most: int) -> NDArray[np.float64]:
 class ChunkMap:
     """The chunks of a model's tensors, one after the other: K chunks in theta, and what is sent of each.
 
-    Attributes:
+    Args:
         grids: one per tensor [T].
+        missing: numbers of tensors that are left out: they keep their places in theta, and have no chunks.
+
+    Attributes:
+        grids: as given [T].
+        present: True for the tensors that are not missing [T].
+        rank: the number of each tensor among those that are present [T].
         counted: True if the number of values sent of a chunk depends on the values, and so stands in the payload.
         tensor_starts: offset of each tensor in theta [T].
         chunk_bounds: offsets of the tensors among the K chunks, T + 1 numbers.
@@ -157,15 +163,18 @@ class ChunkMap:
         full: the values of a payload that has the most of them.
     """
 
-    def __init__(self, grids: Sequence[ChunkGrid]) -> None:
+    def __init__(self, grids: Sequence[ChunkGrid], missing: Collection[int] = ()) -> None:
         self.grids = tuple(grids)
+        self.present = np.array([tensor not in missing for tensor in range(len(grids))], dtype=bool)
+        self.rank = np.cumsum(self.present) - 1
         self.counted = any(grid.odds is not None for grid in grids)
         assert not self.counted or all(grid.odds is not None for grid in grids), "counted chunks and others"
         self.tensor_starts = _bounds([grid.size for grid in grids])[:-1]
-        chunks_of = [grid.num_chunks for grid in grids]
+        chunks_of = [grid.num_chunks if here else 0 for grid, here in zip(grids, self.present, strict=True)]
         self.chunk_bounds = _bounds(chunks_of)
         self.tensor = np.repeat(np.arange(len(grids)), chunks_of)
-        starts = [start + grid.chunk_starts() for start, grid in zip(self.tensor_starts, grids, strict=True)]
+        places = zip(self.tensor_starts, grids, self.present, strict=True)
+        starts = [start + grid.chunk_starts() for start, grid, here in places if here]
         self.start = np.concatenate([np.empty(0, dtype=np.int64), *starts])
         self.size = np.repeat(np.array([grid.chunk_size for grid in grids], dtype=np.int64), chunks_of)
         self.width = np.repeat(np.array([grid.width for grid in grids], dtype=np.int64), chunks_of)
@@ -188,7 +197,7 @@ class Places:
         counts: values sent of each chunk [K].
 
     Attributes:
-        counts: as given [K].
+        chunks, counts: as given.
         value_bounds: offsets of the tensors among the n values, T + 1 numbers.
         position_bounds: offsets of the tensors among the M positions, T + 1 numbers.
         chunk_of: the chunk of each value [n].
@@ -197,7 +206,7 @@ class Places:
     """
 
     def __init__(self, chunks: ChunkMap, counts: NDArray[np.int64]) -> None:
-        self._chunks = chunks
+        self.chunks = chunks
         self.counts = counts
         ends = np.cumsum(counts)
         self.value_bounds = _at_bounds(counts, chunks.chunk_bounds)
@@ -238,8 +247,8 @@ class Places:
         whole = ~self._has_position
         chunk_of = self.chunk_of[whole]
         inside = np.flatnonzero(whole) - (ends - self.counts)[chunk_of]
-        down, across = np.divmod(inside, self._chunks.width[chunk_of])
-        self._base[whole] += down * self._chunks.columns[chunk_of] + across
+        down, across = np.divmod(inside, self.chunks.width[chunk_of])
+        self._base[whole] += down * self.chunks.columns[chunk_of] + across
 
 
 def _bounds(lengths: Sequence[int]) -> list[int]:

@@ -8,7 +8,7 @@ Tensors of equal grid are compressed together, and rows a slab at a time; neithe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -114,10 +114,15 @@ class TensorCodec(Codec):
             payloads += self._write(coded, claims[slab])
         return payloads, sent
 
-    def decode(self, payload: bytes) -> Decoded:
+    def without_tensors(self, payload: bytes, tensors: Collection[int]) -> bytes:
+        """The payload without some of its tensors. Raises ValueError if none would be left, or there are no such."""
+        return self.wire.leave_out(payload, tensors)
+
+    def decode(self, payload: bytes, allow_missing: bool = False) -> Decoded:
         """Read a payload. Raises InvalidPayload."""
-        message, claims, places = self.wire.decode(payload)
-        group_of = places.chunk_of if self.values.per_chunk else places.tensor_of
+        message, claims, places = self.wire.decode(payload, allow_missing)
+        present, rank = places.chunks.present, places.chunks.rank
+        group_of = places.chunk_of if self.values.per_chunk else rank[places.tensor_of]
         value = self.values.decode(message.headers, message.codes, group_of)
         refuse(~np.isfinite(value), "value {} is not finite")
         self._check_groups_of_nothing(message.headers, places)
@@ -130,6 +135,7 @@ class TensorCodec(Codec):
             norms=torch.from_numpy(_norms(value, places)),
             kept_share=self._kept_share if regular else torch.from_numpy(places.kept_share),
             claims=claims,
+            missing=tuple(np.flatnonzero(~present).tolist()),
         )
 
     def to_theta(self, delta: Tensor) -> Tensor:
@@ -189,7 +195,7 @@ class TensorCodec(Codec):
         return payloads
 
     def _check_groups_of_nothing(self, headers: NDArray[np.void], places: Places) -> None:
-        counts = places.counts if self.values.per_chunk else np.diff(places.value_bounds)
+        counts = places.counts if self.values.per_chunk else np.diff(places.value_bounds)[places.chunks.present]
         said = headers[counts == 0]
         if said.tobytes() != self._of_nothing * len(said):
             raise InvalidPayload("the header of a group without values says something")

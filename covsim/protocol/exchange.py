@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -96,12 +96,22 @@ class Exchange:
         self.buffers.keep(uids, accumulated, sent, self.layout.num_parameters, part.where)
         return payloads
 
+    def without_tensors(self, round: int, payload: bytes, tensors: Collection[int]) -> bytes:
+        """A partial payload: one of a round without some tensors, numbered as in the round's fragment.
+
+        Raises InvalidPayload, and ValueError if nothing would be left or there are no such tensors.
+        """
+        return self._part(round).codec.without_tensors(payload, tensors)
+
     # Others read it -------------------------------------------------------------------------------------------------
 
-    def decode(self, round: int, payload: bytes) -> Decoded:
-        """What a payload of a round says, at its places in theta. Raises InvalidPayload."""
+    def decode(self, round: int, payload: bytes, allow_missing: bool = False) -> Decoded:
+        """What a payload of a round says, at its places in theta. Raises InvalidPayload.
+
+        A partial payload is refused unless `allow_missing`; what is missing from it contributes nothing.
+        """
         part = self._part(round)
-        decoded = part.codec.decode(payload)
+        decoded = part.codec.decode(payload, allow_missing)
         return decoded if part.where is None else replace(decoded, index=part.where[decoded.index])
 
     def outer_step(self, lineage: Lineage, payloads: Sequence[Decoded], round: int) -> tuple[Tensor, OuterState]:

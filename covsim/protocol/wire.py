@@ -13,8 +13,10 @@
     codes                                              their bits each, the first lowest, or whole bytes each
     CRC-32 of all that stands before                   4 bytes
 
-Chunks that are always sent whole have no positions. The decoder believes nothing: it accepts exactly the bytes that
-encoding what it read would give again, and checks every length before it makes anything of that length.
+Chunks that are always sent whole have no positions. A tensor of which 0 are kept is missing: its measures are all that
+is there of it. Such a partial payload is refused unless its reader allows it. The decoder believes nothing: it accepts
+exactly the bytes that encoding what it read would give again, and checks every length before it makes anything of that
+length.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import copy
 from typing import Any, Final, Literal, NamedTuple, Protocol, get_args
 
@@ -144,7 +146,7 @@ class WireFormat:
     """Writes and reads the payloads of one model.
 
     Args:
-        chunks: the model's chunks.
+        chunks: the model's chunks; where tensors are missing, of the payloads in which just these are.
         writing: how payloads are written.
         fragment: the number of the fragment of theta; payloads of others are refused.
         most_tokens: payloads that claim more are refused; None believes any number.
@@ -164,7 +166,8 @@ class WireFormat:
         self.chunks, self.writing, self.fragment, self.most_tokens = chunks, writing, fragment, most_tokens
         self._coder = None if writing.draw else coder_for(writing.indices, chunks.grids)
         self._tensors = np.array([(g.rows, g.columns, g.height, g.width, g.kept) for g in chunks.grids], dtype=_TENSOR)
-        self._num_groups = chunks.num_chunks if writing.numbers.per_chunk else len(chunks.grids)
+        self._tensors["kept"][~chunks.present] = 0
+        self._num_groups = chunks.num_chunks if writing.numbers.per_chunk else int(chunks.present.sum())
         self._sizes = chunks.size[chunks.positioned]
         head_bytes = _START.size + self._tensors.nbytes + self._num_groups * writing.numbers.header.itemsize
         count_bytes = chunks.num_chunks * _COUNT.itemsize if chunks.counted else 0
@@ -179,6 +182,13 @@ class WireFormat:
         other = copy(self)
         other.fragment = fragment
         return other
+
+    def without(self, tensors: Collection[int]) -> WireFormat:
+        """The format of the payloads in which some tensors are missing. Raises ValueError if nothing would be left."""
+        unknown = set(tensors) - set(range(len(self._tensors)))
+        if unknown or len(set(tensors)) == len(self._tensors):
+            raise ValueError(f"cannot leave out tensors {sorted(tensors)}: there are {len(self._tensors)}")
+        return WireFormat(ChunkMap(self.chunks.grids, tensors), self.writing, self.fragment, self.most_tokens)
 
     def encode(self, message: Message, claims: Sequence[Claims]) -> list[bytes]:
         """The payloads of P messages, one claim each; all arrays but the counts have a leading dimension P."""
@@ -195,9 +205,36 @@ class WireFormat:
             for claim, head, where, code in rows
         ]
 
-    def decode(self, payload: bytes) -> tuple[Message, Claims, Places]:
-        """What one payload says, and where its values belong. Raises InvalidPayload."""
+    def leave_out(self, payload: bytes, tensors: Collection[int]) -> bytes:
+        """The payload without some of its tensors. Raises InvalidPayload, and ValueError as `without` does."""
+        shorter = self.without(tensors)
+        message, claims, places = self.decode(payload)
+        stays = shorter.chunks.present
+        chunks = stays[self.chunks.tensor]
+        of_position = np.repeat(chunks[self.chunks.positioned], places.counts[self.chunks.positioned])
+        rest = Message(
+            message.headers[None, chunks if self.writing.numbers.per_chunk else stays],
+            message.counts[chunks],
+            message.positions[None, of_position],
+            message.codes[None, chunks[places.chunk_of]],
+        )
+        return shorter.encode(rest, [claims])[0]
+
+    def decode(self, payload: bytes, allow_missing: bool = False) -> tuple[Message, Claims, Places]:
+        """What one payload says, and where its values belong. Raises InvalidPayload.
+
+        With `allow_missing` tensors may be missing, but not all of them; what is there counts alone in the numbers of
+        tensors and chunks in the reasons that are given then.
+        """
         claims = self._check_start(payload)
+        missing = self._missing(payload)
+        if missing and allow_missing and len(missing) < len(self._tensors):
+            return self.without(missing).decode(payload)
+        if missing:
+            raise InvalidPayload(f"expected tensors are missing: {', '.join(map(str, missing))}")
+        self._check_length(payload)
+        if self.most_tokens is not None and claims.tokens > self.most_tokens:
+            raise InvalidPayload(f"claims {claims.tokens} tokens, more than {self.most_tokens}")
         self._check_tensors(payload)
         body = np.frombuffer(payload, np.uint8, len(payload) - _CHECKSUM.size)[_START.size + self._tensors.nbytes :]
         headers, body = _split(body, self._num_groups * self.writing.numbers.header.itemsize)
@@ -218,7 +255,7 @@ class WireFormat:
         each = [
             self.writing.draw(grid, seed, tensor).ravel()
             for tensor, grid in enumerate(self.chunks.grids)
-            if not grid.whole
+            if self.chunks.present[tensor] and not grid.whole
         ]
         return np.concatenate([np.empty(0, dtype=np.uint16), *each])
 
@@ -260,10 +297,14 @@ class WireFormat:
             raise InvalidPayload(f"an expected tensor is missing: {num_tensors} of {len(self._tensors)} are there")
         if num_tensors > len(self._tensors):
             raise InvalidPayload(f"{num_tensors} tensors, expected {len(self._tensors)}")
-        self._check_length(payload)
-        if self.most_tokens is not None and tokens > self.most_tokens:
-            raise InvalidPayload(f"claims {tokens} tokens, more than {self.most_tokens}")
         return claims
+
+    def _missing(self, payload: bytes) -> list[int]:
+        """The tensors that a payload leaves out of those that this format has."""
+        if len(payload) < _START.size + self._tensors.nbytes:
+            return []
+        kept = np.frombuffer(payload, _TENSOR, len(self._tensors), _START.size)["kept"]
+        return np.flatnonzero((kept == 0) & self.chunks.present).tolist()
 
     def _check_length(self, payload: bytes) -> None:
         if self.least_bytes == self.most_bytes != len(payload):
@@ -276,7 +317,6 @@ class WireFormat:
 
     def _check_tensors(self, payload: bytes) -> None:
         tensors = np.frombuffer(payload, _TENSOR, len(self._tensors), _START.size)
-        refuse(tensors["kept"] == 0, "tensor {} has no values")
         for name, words in _MEASURES.items():
             refuse(tensors[name] != self._tensors[name], f"tensor {{}} {words} than expected")
 

@@ -332,6 +332,8 @@ class _Execution:
             tokens_are_bytes=simulation.corpus.tokens_are_bytes,
             diagnostics={"bigram_nats": math.nan if bigram_nats is None else bigram_nats},
         )
+        blocks = simulation.commons.chain.chain.blocks
+        result |= {"ledger.blocks": len(blocks), "ledger.head": blocks[-1].sha256}
         write_json(folder / "summary.json", result)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # there is nothing left to resume
         return _finished(folder) or {}

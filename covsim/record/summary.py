@@ -17,7 +17,7 @@ What was never reached or cannot be computed is NaN here and null in the file.
 | `selected_share.<cohort>` | its part of the places on the gather list, over all rounds |
 | `evaluations_per_peer.<cohort>` | times a validator measured one of its peers: mean over peers and validators |
 | `rounds_to_exclusion.<cohort>` | rounds until a peer was first excluded, mean over those that were |
-| `tokens_per_peer.<cohort>`, `cost_per_peer.<cohort>`, `profit_per_peer.<cohort>` | means, at the prices of `economics` |
+| `tokens_per_peer.<cohort>`, `cost_per_peer.<c>`, `profit_per_peer.<c>` | means, at the prices of `economics` |
 | `break_even_price.<cohort>` | price of a token at which its peers together would have earned what they spent |
 | `left_share.<cohort>` | share of its peers that left |
 | `chain.epochs`, `chain.blocks`, `chain.burned_share` | epochs settled, blocks paid for, share of all tokens burned |

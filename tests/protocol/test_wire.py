@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "other height": (lambda: with_byte(START + 8, 24), "tensor 0 has chunks of another height"),
     "other width": (lambda: with_byte(START + 12, 32), "tensor 0 has chunks of another width"),
     "wrong k": (lambda: with_byte(KEPT, 62), "tensor 0 keeps another number per chunk"),
-    "no values": (lambda: with_byte(KEPT, 0), "tensor 0 has no values"),
+    "a tensor without values": (lambda: with_byte(KEPT, 0), "expected tensors are missing: 0"),
     "mean nan": (lambda: with_number(MEAN, float("nan")), "tensor 1 has a mean that is not finite"),
     "mean infinite": (lambda: with_number(MEAN, float("-inf")), "tensor 1 has a mean that is not finite"),
     "scale nan": (lambda: with_number(SCALE, float("nan")), "tensor 1 has a scale that is not finite"),
