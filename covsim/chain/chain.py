@@ -97,7 +97,7 @@ class Chain:
         return self.execute(height, [*waiting, *(self._due(self._epoch(height)) if ends else [])])
 
     def close(self, height: int) -> Sealed:
-        """The last block of a run: includes what waits, shows what is hidden, pays for the blocks since the last epoch."""
+        """The last block of a run: includes what waits, shows what is hidden, pays for the blocks not paid for yet."""
         waiting, self._waiting = self._waiting, []
         shown = [reveal for _, reveal in self._sealed]
         self._sealed = []

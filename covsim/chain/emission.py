@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
+from covsim.chain.yuma import Floats, normalized
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +40,9 @@ def share_out(
         stakes: [V], of validators with a permit, 0 for the others.
         owner_slot: whose incentive is burned.
     """
+    assert 0 <= owner_slot < len(incentive), "the owner holds a slot"
     owner, for_peers = owner_share * total, peer_share * total
-    for_validators = total - owner - for_peers
+    for_validators = max(0.0, total - owner - for_peers)  # shares that sum to 1 may do so with a rounding error
     peers, burned = for_peers * incentive, 0.0
     if incentive.any():
         burned = float(peers[owner_slot])
@@ -52,6 +50,6 @@ def share_out(
     else:
         for_validators += for_peers
     claims = dividends if dividends.any() else stakes
-    if claims.sum() > 0:
-        return Emission(peers, for_validators * claims / claims.sum(), owner, burned)
-    return Emission(peers, np.zeros_like(stakes), owner, burned + for_validators)
+    if not claims.any():
+        burned += for_validators
+    return Emission(peers, for_validators * normalized(claims), owner, burned)

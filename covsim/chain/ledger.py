@@ -37,7 +37,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """An epoch that ended at a height, over so many blocks; its tokens are those of the shares, the owner's, the burned."""
+    """An epoch that ended at a height, over so many blocks; it paid the shares' tokens, the owner's and the burned."""
 
     height: int
     blocks: int

@@ -7,6 +7,10 @@
     B       bonds [V, n]: a moving average of (clipped) weights, so early believers in a peer share in what it earns
     D       dividends [V]
 
+What does not count is masked by the caller: the stake of a validator that has no permit or is inactive, and a weight to
+oneself or to a slot's former holder, are 0. Sums are written out and not left to a linear algebra library, where their
+last bit may depend on the number of threads.
+
 Source: Yuma consensus as in Bittensor's subtensor, versions 2 (bonds scaled by stake) and 3 (liquid alpha).
 """
 
@@ -25,15 +29,20 @@ from covsim.registry import Part, Registry
 Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-12
-"""Stake within this of kappa counts as kappa: sums of shares are rounded."""
+"""Stake that falls short of kappa by this part of it counts as kappa: sums of shares are rounded."""
 
 
 @dataclass(frozen=True, slots=True)
 class EpochResult:
-    """What an epoch makes of weights. `consensus`, `rank`, `incentive` are [n]; `validator_trust`, `dividends` [V]."""
+    """What an epoch makes of weights.
+
+    By peer [n]: consensus, rank, trust (the part of its rank that clipping left), incentive. By validator [V]: trust
+    (the part of its weights that clipping left), dividends. Bonds are [V, n].
+    """
 
     consensus: Floats
     rank: Floats
+    trust: Floats
     incentive: Floats
     validator_trust: Floats
     dividends: Floats
@@ -51,26 +60,26 @@ class ConsensusRule(Part):
     )
 
     def epoch(self, stakes: Floats, weights: Floats, bonds: Floats) -> EpochResult:
-        """One epoch. All-zero stakes or weights give all-zero incentive and dividends, and leave the bonds as they are.
+        """One epoch. Where nothing is agreed on, incentive and dividends are all 0 and the bonds stay as they are.
 
         Args:
             stakes: of validators [V], >= 0; 0 for those without a permit or inactive.
-            weights: as they set them [V, n], >= 0, masked.
+            weights: as they set them [V, n], >= 0, masked; the scale of a row does not matter.
             bonds: as the last epoch left them [V, n].
         """
-        share = _normalized(stakes)
-        own = _rows_normalized(weights)
+        share = normalized(stakes)
+        own = normalized(weights, axis=1)
         consensus = agreed(share, own, self.kappa)
         clipped = np.minimum(own, consensus)
-        rank = share @ clipped
-        incentive = _normalized(rank)
-        if not incentive.any():
-            zero = np.zeros_like(stakes)
-            return EpochResult(consensus, rank, incentive, clipped.sum(axis=1), zero, bonds)
-        bonded = (1 - self.bond_penalty) * own + self.bond_penalty * clipped
-        kept, claims = self.bond(share, own, bonded, consensus, bonds)
-        dividends = _normalized(claims @ incentive)
-        return EpochResult(consensus, rank, incentive, clipped.sum(axis=1), dividends, kept)
+        rank = (share[:, None] * clipped).sum(axis=0)
+        trust = _divided(rank, (share[:, None] * own).sum(axis=0))
+        incentive = normalized(rank)
+        dividends = np.zeros_like(share)
+        if incentive.any():
+            bonded = (1 - self.bond_penalty) * own + self.bond_penalty * clipped
+            bonds, claims = self.bond(share, own, bonded, consensus, bonds)
+            dividends = normalized((claims * incentive).sum(axis=1))
+        return EpochResult(consensus, rank, trust, incentive, clipped.sum(axis=1), dividends, bonds)
 
     @abstractmethod
     def bond(
@@ -103,9 +112,12 @@ class Yuma2(ConsensusRule):
     def bond(
         self, share: Floats, weights: Floats, bonded: Floats, consensus: Floats, bonds: Floats
     ) -> tuple[Floats, Floats]:
-        """B <- a dB + (1 - a) B, dB = stake x bonded weight; the columns of both sum to 1. A claim is a bond."""
-        bought = _columns_normalized(share[:, None] * bonded)
-        kept = _columns_normalized(self.bond_rate * bought + (1 - self.bond_rate) * bonds)
+        """B <- a dB + (1 - a) B, dB = stake x bonded weight, all with columns that sum to 1 or 0. A claim is a bond.
+
+        So the bonds of a validator whose stake no longer counts pay on and fade by 1 - a per epoch, as on the chain.
+        """
+        bought = normalized(share[:, None] * bonded, axis=0)
+        kept = normalized(self.bond_rate * bought + (1 - self.bond_rate) * normalized(bonds, axis=0), axis=0)
         return kept, kept
 
 
@@ -136,13 +148,16 @@ class Yuma3(ConsensusRule):
         """B <- a bonded + (1 - a) B entry by entry; a claim is a bond's share of its column, times stake."""
         rate = self._rate(weights, consensus, bonds)
         kept = rate * bonded + (1 - rate) * bonds
-        return kept, share[:, None] * _columns_normalized(kept)
+        return kept, share[:, None] * normalized(kept, axis=0)
 
     def _rate(self, weights: Floats, consensus: Floats, bonds: Floats) -> Floats:
-        """Liquid alpha: of the weight above consensus where a validator buys, of the bond above it where it sells."""
-        buying = weights >= bonds
-        difference = np.where(buying, np.maximum(weights - consensus, 0), np.maximum(bonds - weights, 0))
-        sigmoid = 1 / (1 + np.exp(-self.steepness * (difference - self.midpoint)))
+        """Liquid alpha [V, n]: by weight above consensus where a validator buys, by bond above weight where it sells.
+
+        Weights are those that were given. The deployed code takes the bonded ones, which at a penalty of 1 are never
+        above consensus, so that only selling can be fast there.
+        """
+        difference = np.where(weights >= bonds, np.maximum(weights - consensus, 0), bonds - weights)
+        sigmoid = (1 + np.tanh(self.steepness * (difference - self.midpoint) / 2)) / 2
         return self.alpha_low + sigmoid * (self.alpha_high - self.alpha_low)
 
 
@@ -160,26 +175,21 @@ def agreed(share: Floats, weights: Floats, kappa: float) -> Floats:
         return np.zeros(weights.shape[1])
     order = np.argsort(-weights, axis=0, kind="stable")
     backing = np.cumsum(share[order], axis=0)
-    enough = np.argmax(backing >= kappa - _ROUNDING, axis=0)  # kappa <= 1, so the last row is enough at any rate
+    enough = np.argmax(backing >= kappa * (1 - _ROUNDING), axis=0)  # kappa <= 1: the last row is enough
     given: Floats = np.take_along_axis(np.take_along_axis(weights, order, axis=0), enough[None], axis=0)[0]
     return given
 
 
-def _normalized(values: Floats) -> Floats:
-    """Values that sum to 1, or all 0."""
-    total = values.sum()
-    return values / total if total > 0 else np.zeros_like(values)
+def normalized(values: Floats, axis: int | None = None) -> Floats:
+    """Values >= 0 that sum to 1 along an axis, or over all; all 0 where they are 0.
+
+    They are first taken relative to the largest, so that no finite values are too large or too small to be summed.
+    """
+    relative = _divided(values, values.max(axis=axis, keepdims=True, initial=0.0))
+    return _divided(relative, relative.sum(axis=axis, keepdims=True))
 
 
-def _rows_normalized(matrix: Floats) -> Floats:
-    return _divided(matrix, matrix.sum(axis=1, keepdims=True))
-
-
-def _columns_normalized(matrix: Floats) -> Floats:
-    return _divided(matrix, matrix.sum(axis=0, keepdims=True))
-
-
-def _divided(matrix: Floats, totals: Floats) -> Floats:
-    """The matrix over its totals; 0 where a total is 0."""
-    quotient: Floats = np.divide(matrix, totals, out=np.zeros_like(matrix), where=totals > 0)
+def _divided(values: Floats, totals: Floats) -> Floats:
+    """Values over their totals; 0 where a total is 0."""
+    quotient: Floats = np.divide(values, totals, out=np.zeros(values.shape), where=totals > 0)
     return quotient

@@ -452,7 +452,7 @@ _RULES: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
     ("slashing.quorum", "gather_peers_slash_threshold", _share),
     ("slashing.inactive_windows", "reset_inactivity_windows", int),
     ("sync.max_behind", "sync_max_steps_behind", float),
-    ("active_windows", "recent_windows", lambda windows: windows - 1),
+    ("active_windows", "recent_windows", int),
 )
 """Setting of the Gauntlet, key, and how the one is made of the other."""
 

@@ -134,7 +134,7 @@ def test_list_everything() -> None:
 def test_list_of_what_is_not_there() -> None:
     code, _, err = invoke("list", "behaviours")
     assert code == 2
-    assert err.startswith("nothing is called 'behaviours' (did you mean 'behaviors'?); there are behaviors, models,")
+    assert err.startswith("nothing is called 'behaviours' (did you mean 'behaviors'?); there are behaviors,")
 
 
 def test_papers_hands_over_to_the_studies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from synthetic import PUT_S, play
+from synthetic import BLOCKS, PUT_S, play
 
 from covsim.events import (
+    EpochSettled,
     Evaluated,
     Event,
     Gathered,
@@ -20,6 +21,7 @@ from covsim.events import (
     Submitted,
     Trained,
     Transferred,
+    WeightsSet,
     WindowOpened,
 )
 from covsim.record import checkers
@@ -210,6 +212,22 @@ BREAKS = {
         checkers.WeightsAreShares(),
         broken(Scored, weights=((0, -0.5), (1, 1.0)), burned=0.5),
         "outside",
+    ),
+    "an epoch pays for blocks that are paid": (
+        checkers.TokensAreConserved(),
+        broken(EpochSettled, blocks=BLOCKS + 1),
+        "paid twice or never",
+    ),
+    "an epoch pays more than its blocks emit": (
+        checkers.TokensAreConserved(),
+        broken(EpochSettled, burned=lambda event: event.burned + 1.0),
+        "a block emits",
+    ),
+    "an epoch takes": (checkers.TokensAreConserved(), broken(EpochSettled, owner=-1.0), "negative payment"),
+    "weights on chain above 1": (
+        checkers.WeightsAreShares(),
+        broken(WeightsSet, weights=((0, 0.9),), burned=0.2),
+        "sum to 1.1",
     ),
     "weights above 1": (checkers.WeightsAreShares(), broken(Scored, weights=((0, 0.9),), burned=0.2), "sum to 1.1"),
     "weights below 1": (checkers.WeightsAreShares(), broken(Scored, weights=((0, 0.4),), burned=0.5), "sum to 0.9"),

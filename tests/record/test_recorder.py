@@ -14,7 +14,8 @@ from covsim.record import files
 from covsim.record.recorder import Level, Recorder, Traffic
 
 ROUNDS_ONLY = {"rounds.parquet", "peers.parquet"}
-WITHOUT_TRANSFERS = ROUNDS_ONLY | {"submissions.parquet", "verdicts.parquet", "evidence.parquet", "events.jsonl.gz"}
+TABLES = ("submissions", "verdicts", "evidence", "weights", "epochs")
+WITHOUT_TRANSFERS = ROUNDS_ONLY | {f"{table}.parquet" for table in TABLES} | {"events.jsonl.gz"}
 
 
 def recorded(level: Level = "transfers", rounds: int = 3) -> Recorder:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from synthetic import STAKES, play
 
+from covsim.chain.economics import EconomicsSettings
 from covsim.events import (
     Digest,
+    EpochSettled,
     Evaluated,
     Event,
     Gathered,
@@ -21,6 +23,7 @@ from covsim.events import (
     RunStopped,
     Scored,
     Submitted,
+    Trained,
     Transferred,
     UpdatesCompared,
     WindowOpened,
@@ -32,8 +35,10 @@ from covsim.record.summary import LOSS_LEVELS, summary
 NAN = float("nan")
 
 
-def summed(events: list[Event], stakes: dict[str, float], **diagnostics: float) -> dict[str, Any]:
-    recorder, digest = Recorder("transfers", stakes), Digest()
+def summed(
+    events: list[Event], stakes: dict[str, float], prices: EconomicsSettings | None = None, **diagnostics: float
+) -> dict[str, Any]:
+    recorder, digest = Recorder("transfers", stakes, prices), Digest()
     for event in events:
         recorder.observe(event)
         digest.add(event)
@@ -53,8 +58,9 @@ def summed(events: list[Event], stakes: dict[str, float], **diagnostics: float) 
 
 def evaluated(validator: str, uid: int, round: int, score: float, reasons: tuple[str, ...] = ()) -> Evaluated:
     before = NAN if math.isnan(score) else 1.0
-    numbers = (True, False, False, False, before, before, before, before, NAN, -1, NAN, score, NAN, 0.0, 25.0, 8.0, 1.0)
-    return Evaluated(90.0, validator, uid, round, "ok", 0.0, "", *numbers, reasons)
+    seen = (True, False, False, False, before, before, before, before, NAN, -1, NAN, 0.0)
+    scores = (score, NAN, 0.0, 0.0, 25.0, 25.0, 8.0, 8.0, 1.0, 1.0)
+    return Evaluated(90.0, validator, uid, round, "ok", 0.0, NAN, "", *seen, *scores, reasons)
 
 
 BY_HAND: list[Event] = [
@@ -80,7 +86,8 @@ BY_HAND: list[Event] = [
     evaluated("b", 0, 0, 0.1),
     evaluated("b", 1, 0, 0.3),
     evaluated("b", 2, 0, NAN, ("overlap_exclude: overlap 0.99 with uid 0 >= 0.60: final score 1 -> 0",)),
-    Scored(197.0, "a", 0, 1, 1.0, ((0, 0.5),), 0.5),
+    Scored(197.0, "a", 0, 1, 1.0, (0, 1, 2), (1, 0), ((0, 0.5),), 0.5),
+    EpochSettled(198.0, 4, 4, ((0, 0.125), (1, 0.0)), (("a", 2.0), ("b", 1.0)), 0.5, 0.375, ((0, 0.5),)),
     RuleApplied(197.0, "a", 0, "never", 3, 0),
     RuleApplied(197.0, "b", 0, "sleeping", 0, 0),
     RuleApplied(197.0, "b", 0, "sharp", 3, 1),
@@ -88,7 +95,9 @@ BY_HAND: list[Event] = [
     RoundSettled(200.0, 0, 0, 0.0, 100.0, 10.0, 40.0, 50.0),
     RoundSettled(200.0, 2, 0, 0.0, 20.0, 90.0, 40.0, 50.0),
     UpdatesCompared(200.0, 0, 0.2, NAN, 2.0, 1.0),
-    Scored(297.0, "b", 1, 1, 1.0, ((0, 0.2), (2, 0.3)), 0.5),
+    WindowOpened(200.0, 2, 2),
+    Scored(297.0, "b", 1, 1, 1.0, (0, 1, 2), (1, 0), ((0, 0.2), (2, 0.3)), 0.5),
+    EpochSettled(297.0, 8, 4, ((0, 0.275), (2, 0.225)), (("a", 2.0),), 0.5, 1.0, ((0, 0.5),)),
     UpdatesCompared(297.0, 1, 0.4, 0.02, 4.0, 3.0),
     OuterStepTaken(298.0, "validator:a", 1, "two"),
     HeldOutMeasured(299.0, "validator:b", 1, "one", 3.0),
@@ -163,19 +172,32 @@ def test_early_is_not_late() -> None:
     )
 
 
-def test_pay_is_weighted_by_stake_and_weights_stay_in_force(by_hand: dict[str, Any]) -> None:
+def test_pay_is_what_epochs_paid(by_hand: dict[str, Any]) -> None:
     recorder = Recorder("transfers", STAKES_BY_HAND)
     for event in BY_HAND:
         recorder.observe(event)
-    paid = payouts(recorder)
-    assert paid[0] == pytest.approx({0: 0.25 * 0.5})  # b has set nothing yet: what its stake would pay is nobody's
-    assert paid[1] == pytest.approx({0: 0.25 * 0.5 + 0.75 * 0.2, 2: 0.75 * 0.3})
+    assert payouts(recorder) == {0: {0: 0.125}, 1: {0: 0.275, 2: 0.225}}
     honest, cheats = 0.125 + 0.275, 0.225
     assert by_hand["payout_share.honest"] == pytest.approx(honest / (honest + cheats))
     assert by_hand["payout_share.cheats"] == pytest.approx(cheats / (honest + cheats))
     assert by_hand["pay_per_peer.honest"] == pytest.approx(1)
     assert by_hand["pay_per_peer.cheats"] == pytest.approx(cheats / (honest / 2))
     assert by_hand["honest_earning_zero"] == 0.5
+    assert by_hand["chain.epochs"] == 2
+    assert by_hand["chain.blocks"] == 8
+    assert by_hand["chain.burned_share"] == pytest.approx(1.375 / 8)
+
+
+def test_profit_is_tokens_at_their_price_minus_work_and_bytes() -> None:
+    trained = Trained(50.0, 0, 0, 3, 3, 1800.0)  # half an hour
+    prices = EconomicsSettings(compute_per_hour=10.0, upload_per_gb=2e6, download_per_gb=0.0, token_price=100.0)
+    result = summed([*BY_HAND[:9], trained, *BY_HAND[9:]], STAKES_BY_HAND, prices=prices)
+    assert result["tokens_per_peer.honest"] == pytest.approx(0.4 / 2)
+    assert result["cost_per_peer.honest"] == pytest.approx((5.0 + 2.0) / 2)  # 1000 bytes at 2e6 a gigabyte
+    assert result["profit_per_peer.honest"] == pytest.approx((40.0 - 7.0) / 2)
+    assert result["break_even_price.honest"] == pytest.approx(7.0 / 0.4)
+    assert result["break_even_price.cheats"] == pytest.approx(1.0 / 0.225)
+    assert result["left_share.honest"] == 0.0
 
 
 def test_scoring_by_cohort(by_hand: dict[str, Any]) -> None:
@@ -232,12 +254,16 @@ def test_keys_are_those_of_the_design() -> None:
         "participation.mean_contributing",
         "participation.unique",
         "honest_earning_zero",
+        "chain.epochs",
+        "chain.blocks",
+        "chain.burned_share",
         "rules",
         "diagnostics",
         "wall.total_s",
         "wall.training_s",
     ]
     by_cohort = ["payout_share", "pay_per_peer", "selected_share", "evaluations_per_peer", "rounds_to_exclusion"]
+    by_cohort += ["tokens_per_peer", "cost_per_peer", "profit_per_peer", "break_even_price", "left_share"]
     cohorts = ["honest", "lazy", "flippers", "copycats"]
     by_level = ("time_to_loss", "bytes_to_loss")
     assert found == {

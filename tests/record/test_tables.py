@@ -14,6 +14,7 @@ from covsim.events import (
     Submitted,
     Trained,
     Transferred,
+    WeightsSet,
 )
 from covsim.record import tables
 from covsim.record.recorder import Recorder
@@ -63,7 +64,10 @@ def test_one_row_per_thing(recorder: Recorder) -> None:
     assert len(tables.rounds(recorder)) == 6
     assert len(tables.peers(recorder)) == 6 * 24
     assert len(tables.submissions(recorder)) == len(recorder.of(Submitted))
-    assert len(tables.verdicts(recorder)) == len(tables.evidence(recorder)) == len(recorder.of(Evaluated))
+    assert len(tables.verdicts(recorder)) == len(recorder.of(Evaluated))
+    assert len(tables.evidence(recorder)) == 2 * 6 * 24  # validators, rounds, peers: all of them are active
+    assert len(tables.weights(recorder)) == sum(1 + len(event.weights) for event in recorder.of(WeightsSet))
+    assert len(tables.epochs(recorder)) == 6 * (24 + 2)  # the owner and what is burned beside the peers
     assert len(tables.transfers(recorder)) == len(recorder.of(Transferred))
     for name in ("rounds", "peers"):
         frame = TABLES[name](recorder)
@@ -137,7 +141,7 @@ def test_evidence_says_who_was_on_the_list(recorder: Recorder) -> None:
     evidence = tables.evidence(recorder)
     peers = tables.peers(recorder)
     listed = {(row.round, row.uid) for row in peers[peers["place"] == "selected"].itertuples()}
-    for row in evidence.itertuples():
+    for row in evidence[evidence["evaluated"]].itertuples():
         assert row.on_gather_list == ((row.round, row.uid) in listed)
 
 

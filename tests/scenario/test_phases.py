@@ -57,6 +57,19 @@ def at(value: Any, path: str) -> Any:
     return value
 
 
+SCORING = (
+    "gauntlet.evaluated_per_window",
+    "gauntlet.active_windows",
+    "gauntlet.trial_factor",
+    "gauntlet.indicator_threshold",
+    "gauntlet.overlap.halve",
+    "gauntlet.slashing.inactive_windows",
+    "gauntlet.sync.max_behind",
+    "gauntlet.weights",
+)
+"""What both a phase and its file say of the scoring."""
+
+
 def test_each_phase_ships() -> None:
     shipped = {name.removeprefix("phases/") for name in shipped_scenarios() if name.startswith("phases/")}
     assert shipped == set(TABLE)
@@ -90,9 +103,9 @@ def test_a_phase_says_what_it_is_not(name: str) -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_payloads_can_land_and_steps_fit(name: str) -> None:
-    """At the links that phases share nobody is cut off by arithmetic; how little is evaluated is the network's own."""
-    lines = warnings(load(f"phases/{name}"))
-    assert not [line for line in lines if "evaluated over" not in line and "overlap check" not in line]
+    """At the links that phases share nobody is cut off by arithmetic; how rarely one is evaluated or paid is as it was."""
+    expected = ("evaluated over", "overlap check", "only the closing epoch")
+    assert not [line for line in warnings(load(f"phases/{name}")) if not any(part in line for part in expected)]
 
 
 @pytest.mark.parametrize(
@@ -106,9 +119,12 @@ def test_payloads(name: str, deployed: float) -> None:
 
 @pytest.mark.parametrize("name", ["72b-v2.1.0", "72b-v2.1.28", "8b-v1.0.20"])
 def test_a_phase_and_its_file_agree(name: str) -> None:
-    """The file says nothing of the double outer rate; inner rates are scaled in the phases of 72 B."""
+    """The file says nothing of the double outer rate; inner rates are scaled in the phases of 72 B.
+
+    Nor does it say its release, so what a file does not name of the scoring is of the newest preset.
+    """
     phase, imported = load(f"phases/{name}"), loads(import_hparams(FIXTURES / f"{name}.json").text)
-    assert phase.gauntlet == imported.gauntlet
+    assert {path: at(phase, path) for path in SCORING} == {path: at(imported, path) for path in SCORING}
     assert phase.selection == imported.selection
     assert phase.timeline == imported.timeline
     assert phase.plan.compressor == imported.plan.compressor
