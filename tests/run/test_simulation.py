@@ -199,12 +199,19 @@ def test_slow_machines_do_fewer_steps(tiny: Scenario, play: Any) -> None:
             assert event.time_s <= (event.round + 1) * tiny.window_s + 1e-6
 
 
-def test_nobody_counts_when_links_are_too_slow(tiny: Scenario, play: Any) -> None:
-    tight = changed(tiny, timeline=tiny.timeline.model_copy(update={"put_window": 10.0}))
+@pytest.mark.parametrize("judged", [True, False])
+def test_nobody_counts_when_links_are_too_slow(judged: bool, tiny: Scenario, play: Any) -> None:
+    """An empty gather is judged, as on the live network, or not."""
+    quirks = tiny.gauntlet.quirks.model_copy(update={"empty_gather_judged": judged})
+    rules = tiny.gauntlet.model_copy(update={"quirks": quirks})
+    tight = changed(tiny, timeline=tiny.timeline.model_copy(update={"put_window": 10.0}), gauntlet=rules)
     events, _ = play(tight)
+    seen = [event for event in events if isinstance(event, Evaluated)]
+    assert bool(seen) == judged
+    assert {event.status for event in seen} <= {"missing", "unseen"}
     assert not any(event.on_time for event in events if isinstance(event, Submitted))
     assert {event.outcome for event in events if isinstance(event, Gathered)} == {"empty"}
-    assert not any(isinstance(event, OuterStepTaken | Evaluated) for event in events)
+    assert not any(isinstance(event, OuterStepTaken) for event in events)
     losses = {event.loss for event in events if isinstance(event, HeldOutMeasured)}
     assert len(losses) == 1
 
