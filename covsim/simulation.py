@@ -220,6 +220,7 @@ class Simulation:
             num_rounds=scenario.stop.rounds or MAX_ROUNDS,
             poll_s=scenario.timeline.poll,
             gather_timeout_s=scenario.timeline.gather_timeout,
+            trusts_reserves=scenario.gauntlet.quirks.reserve_unchecked,
         )
 
     def _build_nodes(self) -> None:
@@ -298,7 +299,7 @@ class Simulation:
                 )
             )
         self._found_the_chain()
-        self.lead.put_up_list(round=-1, effective_window=0)
+        self.lead.publish_first_list()
         root = self.lineages.root
         loss = held_out_loss(self.commons, self._examination, root, "initial")
         self._emit(HeldOutMeasured(0.0, self.lead.name, -1, root.key, loss))

@@ -2,7 +2,8 @@
 
 A line must be the canonical spelling of its block, so there is no byte that could be changed without notice; its hash,
 roots and signature must fit, its parent must be the line before it, and the chain, run again on what was included,
-must come to the same outcomes and payments. How many lines there are and what the last one is, a reader must know from elsewhere.
+must come to the same outcomes and payments. How many lines there are and what the last one is, a reader must know from
+elsewhere.
 """
 
 from __future__ import annotations

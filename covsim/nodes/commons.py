@@ -45,7 +45,10 @@ class Charges:
 
 @dataclass
 class Commons:
-    """The parts that the composition root builds once and hands to every node."""
+    """The parts that the composition root builds once and hands to every node.
+
+    With `trusts_reserves` a reserve's payload may leave out tensors (`gauntlet.quirks.reserve_unchecked`).
+    """
 
     env: simpy.Environment
     clock: BlockClock
@@ -67,6 +70,7 @@ class Commons:
     num_rounds: int
     poll_s: float
     gather_timeout_s: float
+    trusts_reserves: bool
     decoded: DecodedPayloads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -81,10 +85,6 @@ class Commons:
         window = round + 1
         stamp = None if stored is None else stored.stored_s
         return submission_status(stamp, self.clock.opens_at(window), self.clock.put_closes_at(window))
-
-    def lots(self, label: str, round: int) -> Callable[[int], float]:
-        """What orders equals when a validator judges a round: a number per uid, drawn from the seed."""
-        return scoring_lots(self.streams, label, round)
 
     def next_poll(self, since_s: float) -> simpy.Event:
         """Fires when a reader that polls from `since_s` on looks next; at once if it looks right now."""
@@ -104,11 +104,6 @@ def object_key(round: int, uid: int) -> str:
 def checkpoint_key(round: int, label: str) -> str:
     """Where the checkpoint lies that a validator asked for in a round."""
     return f"round-{round}/checkpoint-{label}"
-
-
-def scoring_lots(streams: Streams, label: str, round: int) -> Callable[[int], float]:
-    """The lots of a validator's window; whoever knows the seed can draw them again."""
-    return lambda uid: streams.uniform("lot", label, round, uid)
 
 
 def round_of_key(key: str) -> int:
@@ -139,7 +134,7 @@ class DecodedPayloads:
 
     def _decode(self, payload: bytes, round: int, allow_missing: bool) -> Decoded | InvalidPayload:
         try:
-            return self._exchange.decode(round, payload)
+            return self._exchange.decode(round, payload, allow_missing=allow_missing)
         except InvalidPayload as problem:
             return problem
 

@@ -32,11 +32,7 @@ class Submission:
 
 @dataclass
 class Gather:
-    """One node's gather of one round.
-
-    With `trusts_reserves` a reserve's payload may leave out tensors (a quirk of the deployed code, see
-    `gauntlet.quirks.reserve_unchecked`).
-    """
+    """One node's gather of one round."""
 
     commons: Commons
     node: str
@@ -44,7 +40,6 @@ class Gather:
     round: int
     wanted: GatherList
     own_uid: int | None = None
-    trusts_reserves: bool = False
     submissions: dict[int, Submission] = field(default_factory=dict)
     asked: list[int] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
@@ -108,7 +103,7 @@ class Gather:
             return False
         try:
             sha256, decoded = commons.decoded.read(
-                stored.data, self.round, allow_missing=stands_in and self.trusts_reserves
+                stored.data, self.round, allow_missing=stands_in and commons.trusts_reserves
             )
         except InvalidPayload:
             return False

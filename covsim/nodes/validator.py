@@ -9,23 +9,9 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 
 from covsim.behaviors.base import ValidatorBehavior
-from covsim.chain.extrinsics import LogVerdicts
-from covsim.events import (
-    CaughtUp,
-    Evaluated,
-    HeldOutMeasured,
-    ListPublished,
-    OuterStepTaken,
-    Probed,
-    RuleApplied,
-    Scored,
-    ValidatorSettled,
-    WeightsSet,
-)
-from covsim.gauntlet.evidence import Judgement, Standings, Verdict
-from covsim.gauntlet.gauntlet import judge
+from covsim.events import CaughtUp, HeldOutMeasured, OuterStepTaken, Probed, ValidatorSettled
 from covsim.gauntlet.selection import whom_to_evaluate
-from covsim.nodes.board import GatherList
+from covsim.nodes.books import Books, Office
 from covsim.nodes.commons import Commons, checkpoint_key, object_key
 from covsim.nodes.diagnostics import compare_updates, widest_gap
 from covsim.nodes.examination import Examination, Examiner, Seen, held_out_loss
@@ -70,10 +56,8 @@ class Validator:
         self._behavior = behavior
         self._lineages = lineages
         self._colleagues = colleagues
-        self._standings = Standings()
         self._last_seen: dict[int, int] = {}
-        self._weights: dict[int, float] = {}
-        self._weights_set = -1  # the round after which weights were last handed to the chain
+        self._books = Books(_office(commons, examination), label, rank)
         self._seen: Seen | None = None
         self._farthest = math.nan
         self._last_step = torch.zeros_like(self.lineage.theta)  # [N]
@@ -105,7 +89,7 @@ class Validator:
     # What a script may know -----------------------------------------------------------------------------------------
 
     def judged_weights(self) -> Mapping[int, float]:
-        return self._weights
+        return self._books.weights
 
     def weights_on_chain(self) -> Mapping[int, float]:
         return self._commons.chain.weights_of_others(self.name)
@@ -118,14 +102,7 @@ class Validator:
     def gather(self) -> Verb[bool]:
         commons = self._commons
         wanted = commons.board.in_force(self.round + 1)
-        gather = Gather(
-            commons,
-            self.name,
-            self.downlink,
-            self.round,
-            wanted,
-            trusts_reserves=self._examination.rules.quirks.reserve_unchecked,
-        )
+        gather = Gather(commons, self.name, self.downlink, self.round, wanted)
         entered = yield from gather.run()
         yield commons.until(commons.clock.put_closes_at(self.round + 1))
         self._seen = Seen(wanted, gather, entered, valid=dict(gather.submissions))
@@ -148,46 +125,17 @@ class Validator:
         yield commons.env.timeout(commons.charges.evaluation_s * len(measured))
         examiner = Examiner(commons, self._examination, self.label, self.round, self.lineage, self._average_step, seen)
         evidence = examiner.evidence(measured, examiner.losses(measured))
-        places = self._examination.selection.places(len(active))
-        judgement = judge(
-            self._examination.rules,
-            self._standings,
-            evidence,
-            round=self.round,
-            active=active,
-            places=places,
-            lots=commons.lots(self.label, self.round),
-        )
-        self._standings, self._weights = judgement.standings, dict(judgement.weights)
-        self._announce(judgement, len(seen.drawn), commons.env.now - began_s, active, places)
+        self._books.judge(evidence, self.round, active, len(seen.drawn), commons.env.now - began_s)
 
     def set_weights(self, weights: Mapping[int, float]) -> None:
-        commons, every = self._commons, self._examination.rules.weights.set_every_windows
-        burned = max(0.0, 1.0 - math.fsum(weights.values()))
-        if self.round - self._weights_set < every or not commons.chain.may_set_weights(self.name):
-            return
-        self._weights_set = self.round
-        commons.emit(WeightsSet(commons.env.now, self.label, self.round, tuple(sorted(weights.items())), burned))
-        commons.chain.set_weights(self.name, self.round, weights, burned)
+        self._books.set_weights(weights, self.round)
 
     def publish_list(self) -> None:
-        selection, board = self._examination.selection, self._commons.board
-        due = selection.due(self.round, board.last_round)
-        overdue = 0 if board.last_round is None else self.round - board.last_round - selection.refresh_windows
-        if due and selection.leads(self.rank, overdue):
-            window = self._commons.clock.window_at(self._commons.env.now)
-            self.put_up_list(self.round, window + selection.delay_windows)
+        self._books.publish_list(self.round, self._active())
 
-    def put_up_list(self, round: int, effective_window: int) -> None:
-        """Choose whom to gather from what is known after `round`, and put it on the board."""
-        commons = self._commons
-        generator = commons.streams.numpy("gather list", round)
-        active = self._active()
-        choice = self._examination.selection.choose(self._standings, active, round, generator)
-        commons.board.publish(GatherList(effective_window, choice.selected, choice.reserve), round)
-        commons.emit(
-            ListPublished(commons.env.now, self.label, round, effective_window, choice.selected, choice.reserve)
-        )
+    def publish_first_list(self) -> None:
+        """Before the first round, of nobody who is known."""
+        self._books.put_up_list(-1, self._active(), effective_window=0)
 
     def step(self) -> None:
         commons, before = self._commons, self.lineage
@@ -245,7 +193,7 @@ class Validator:
         """Draw whom to evaluate, and fetch what the gather did not."""
         commons, round = self._commons, self.round
         generator = commons.streams.numpy("whom to evaluate", self.label, round)
-        drawn = whom_to_evaluate(self._examination.rules, self._standings, active, round, generator)
+        drawn = whom_to_evaluate(self._examination.rules, self._books.standings, active, round, generator)
         if commons.exchange.plan.asynchrony:  # a round expects nobody in particular, so nobody is missing from it
             drawn = tuple(filter(self._has_sent, drawn))
             seen.gather.asked = list(filter(self._has_sent, seen.gather.asked))
@@ -298,85 +246,15 @@ class Validator:
             (value,) = commons.seam.numbers(label, lambda probe=probe: [probe.look(updates)])  # type: ignore[misc]
             commons.emit(Probed(commons.env.now, self.round, name, value))
 
-    def _announce(
-        self, judgement: Judgement, num_drawn: int, evaluation_s: float, active: frozenset[int], places: tuple[int, int]
-    ) -> None:
-        """Emit the verdicts, what everybody is worth, and what each rule could do and did; log it on the chain."""
-        commons, now_s = self._commons, self._commons.env.now
-        for verdict in judgement.verdicts:
-            commons.emit(_evaluated(now_s, self.label, self.round, verdict))
-        commons.emit(
-            Scored(
-                now_s,
-                self.label,
-                self.round,
-                num_drawn,
-                evaluation_s,
-                tuple(sorted(active)),
-                places,
-                judgement.weights,
-                judgement.burned,
-            )
-        )
-        for entry in judgement.coverage:
-            commons.emit(RuleApplied(now_s, self.label, self.round, entry.rule, entry.eligible, entry.fired))
-        if "verdicts" in commons.chain.settings.log:
-            commons.chain.submit(self.name, _logged(self.round, judgement, places))
 
-
-def _logged(round: int, judgement: Judgement, places: tuple[int, int]) -> LogVerdicts:
-    """The extrinsic from which everybody can compute a validator's weights: all final scores, and the verdicts."""
-    return LogVerdicts(
-        round=round,
-        final_scores=tuple((uid, peer.final_score) for uid, peer in sorted(judgement.standings.peers.items())),
-        places=places,
-        verdicts=tuple(
-            (
-                verdict.evidence.uid,
-                verdict.evidence.status,
-                verdict.gradient_score,
-                verdict.standing.indicator_average,
-                verdict.standing.mu,
-                verdict.standing.sigma,
-                verdict.standing.final_score,
-            )
-            for verdict in judgement.verdicts
-        ),
-    )
-
-
-def _evaluated(time_s: float, label: str, round: int, verdict: Verdict) -> Evaluated:
-    evidence, before, after = verdict.evidence, verdict.before, verdict.standing
-    return Evaluated(
-        time_s=time_s,
-        validator=label,
-        uid=evidence.uid,
-        round=round,
-        status=evidence.status,
-        stored_s=evidence.stored_s,
-        previous_stored_s=evidence.previous_stored_s,
-        problem=evidence.problem,
-        evaluated=evidence.evaluated,
-        on_gather_list=evidence.on_gather_list,
-        asked_as_reserve=evidence.asked_as_reserve,
-        gathered=evidence.gathered,
-        own_before=evidence.own_before,
-        own_after=evidence.own_after,
-        random_before=evidence.random_before,
-        random_after=evidence.random_after,
-        overlap=evidence.overlap,
-        overlap_with=evidence.overlap_with,
-        overlap_stored_s=evidence.overlap_stored_s,
-        steps_behind=evidence.steps_behind,
-        gradient_score=verdict.gradient_score,
-        indicator=verdict.indicator,
-        indicator_average=after.indicator_average,
-        indicator_average_before=before.indicator_average,
-        mu=after.mu,
-        mu_before=before.mu,
-        sigma=after.sigma,
-        sigma_before=before.sigma,
-        final_score=after.final_score,
-        final_score_before=before.final_score,
-        reasons=verdict.reasons,
+def _office(commons: Commons, examination: Examination) -> Office:
+    return Office(
+        env=commons.env,
+        clock=commons.clock,
+        streams=commons.streams,
+        board=commons.board,
+        chain=commons.chain,
+        emit=commons.emit,
+        rules=examination.rules,
+        selection=examination.selection,
     )

@@ -42,8 +42,8 @@ from covsim.chain.verification import Ledger, read
 from covsim.gauntlet.weights import weigh
 from covsim.learning.corpus import Corpus
 from covsim.learning.evaluate import losses_per_vector
+from covsim.nodes.books import scoring_lots
 from covsim.nodes.chain_node import OWNER, peer_name
-from covsim.nodes.commons import scoring_lots
 from covsim.randomness import Streams
 from covsim.record.files import file_sha256
 from covsim.record.runner import CannotResume, scenario_of

@@ -68,9 +68,9 @@ def load_with_source(path: str | Path, overrides: Overrides = (), plugins: bool 
     return Loaded(_validated(override(tree, overrides, _is_named_map), plugins), source_text, file)
 
 
-def loads(text: str, source: str = "text") -> Scenario:
+def loads(text: str, source: str = "text", overrides: Overrides = ()) -> Scenario:
     """A scenario from YAML text that extends nothing but shipped scenarios. Raises ScenarioError."""
-    return _validated(_extended(reader.read_text(text, source), Path(), ()))
+    return _validated(override(_extended(reader.read_text(text, source), Path(), ()), overrides, _is_named_map))
 
 
 def _read_chain(path: Path, shown_as: str, below: tuple[Path, ...]) -> Node:
