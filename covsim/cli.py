@@ -153,6 +153,18 @@ def run(
 
 
 @app.command()
+def rescore(
+    evidence: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or an evidence.parquet.")],
+    overrides: OverrideList = None,
+    out: Annotated[Path | None, typer.Option(help="Write the comparison, a row per peer, to this .csv file.")] = None,
+) -> None:
+    """Judge recorded evidence by other rules, in seconds and without training, and show who would have profited."""
+    from covsim.cli_rescore import rescore as rescored
+
+    raise typer.Exit(rescored(evidence, overrides or [], out))
+
+
+@app.command()
 def verify(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     uid: Annotated[int | None, typer.Option(min=0, help="Print this peer's record on the chain, with proofs.")] = None,

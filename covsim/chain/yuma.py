@@ -62,13 +62,16 @@ class ConsensusRule(Part):
     def epoch(self, stakes: Floats, weights: Floats, bonds: Floats) -> EpochResult:
         """One epoch. Where nothing is agreed on, incentive and dividends are all 0 and the bonds stay as they are.
 
+        Weights of a validator without stake make no bonds. The chain masks the rows of those without a permit only; here
+        that of an inactive validator is masked too, whose bonds would thin out the others' in Yuma 3.
+
         Args:
             stakes: of validators [V], >= 0; 0 for those without a permit or inactive.
             weights: as they set them [V, n], >= 0, masked; the scale of a row does not matter.
             bonds: as the last epoch left them [V, n].
         """
         share = normalized(stakes)
-        own = normalized(weights, axis=1)
+        own = normalized(np.where(share[:, None] > 0, weights, 0.0), axis=1)
         consensus = agreed(share, own, self.kappa)
         clipped = np.minimum(own, consensus)
         rank = (share[:, None] * clipped).sum(axis=0)

@@ -1,7 +1,7 @@
 """Recorded evidence judged again: the same scripts, clock and chain, other rules, and nothing trained.
 
-A validator's turn is one round of one validator, at the time when it was done with it. Scripts play their rounds on a body
-whose `gather` waits for the turn and whose `evaluate` judges what was recorded, so bribed, copying and absent
+A validator's turn is one round of one validator, at the time when it was done with it. Scripts play their rounds on a
+body whose `gather` waits for the turn and whose `evaluate` judges what was recorded, so bribed, copying and absent
 validators do again what they did. What would have been trained after a different selection is not known: evidence is of
 the run as it was.
 """

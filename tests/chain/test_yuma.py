@@ -182,11 +182,11 @@ def test_bonds_over_five_epochs_of_yuma_3() -> None:
     """a(d) = 0.7 + 0.2 / (1 + e^(-10 (d - 0.5))): a(0) = 0.701339, a(0.5) = 0.8.
 
     The first, W = C, buys with d = 0: B = 0.5 (1 - 0.298661^t) = 0.350669, 0.455401, 0.486680, 0.496022, 0.498812.
-    The second to a, W = 1 above C = 0.5 buys with d = 0.5: 0.8 * 0.5 = 0.4, then 0.8 * 0.5 + 0.2 * 0.4 = 0.48. It sells
-    with d = B: a(0.48) = 0.790033, 0.48 * 0.209967 = 0.100784; a(0.100784) = 0.703625, 0.029870; a(0.029870) = 0.701800,
-    0.008907. To b: 0, 0, 0.4, 0.48, 0.8 * 0.5 + 0.2 * 0.48 = 0.496.
-    D of the second in the first epoch: 0.4 * 0.4 / 0.750669 * 5/8 = 0.133215, of the first: 0.6 * (0.350669 / 0.750669 * 5/8
-    + 3/8) = 0.400178, so 0.249749 of both. The others likewise.
+    The second to a, W = 1 above C = 0.5 buys with d = 0.5: 0.8 * 0.5 = 0.4, then 0.8 * 0.5 + 0.2 * 0.4 = 0.48.
+    It sells with d = B: a(0.48) = 0.790033, 0.48 * 0.209967 = 0.100784; a(0.100784) = 0.703625, 0.029870;
+    a(0.029870) = 0.701800, 0.008907. To b: 0, 0, 0.4, 0.48, 0.8 * 0.5 + 0.2 * 0.48 = 0.496.
+    D in the first epoch, of the second: 0.4 * 0.4 / 0.750669 * 5/8 = 0.133215; of the first: 0.6 * (0.350669 / 0.750669
+    * 5/8 + 3/8) = 0.400178; so the second has 0.249749 of both. The others likewise.
     """
     results = the_second_changes_its_mind(Yuma3())
     firsts = [0.350669, 0.455401, 0.486680, 0.496022, 0.498812]
@@ -211,8 +211,8 @@ def test_bonds_of_a_validator_that_no_longer_counts() -> None:
 def test_what_clipping_takes_from_one_raises_the_others_shares() -> None:
     """Weight above consensus buys nothing, but incentive is shares: it is as if it had been given to nobody.
 
-    s = (0.6, 0.4), the first gives (0.5, 0.5), so C = (0.5, 0.5). The second gives (1, 0), or (0.5, 0) and 0.5 to a peer
-    without consensus: Wbar = (0.5, 0) either way, R = (0.5, 0.3), I = (5/8, 3/8), where (0.5, 0.5) would give 1/2 each.
+    s = (0.6, 0.4), the first gives (0.5, 0.5), so C = (0.5, 0.5). The second gives (1, 0), or (0.5, 0) and 0.5 to
+    a peer without consensus: Wbar = (0.5, 0) either way, R = (0.5, 0.3), I = (5/8, 3/8); (0.5, 0.5) would give 1/2 each.
     """
     majority = [0.5, 0.5, 0]
     for second in ([1, 0, 0], [0.5, 0, 0.5], [0.75, 0, 0.25]):
@@ -262,10 +262,10 @@ def columns_normalized(rows: Rows) -> Rows:
 
 
 def slow_epoch(rule: ConsensusRule, stakes: list[int], given: list[list[int]], bonds: Rows) -> dict[str, Any]:
-    """The formulas, entry by entry: exact consensus, rank and incentive; bonds and dividends as exact as `bonds` are."""
+    """The formulas, entry by entry: consensus, rank and incentive are exact."""
     V, n, kappa, penalty = len(stakes), len(given[0]), Fraction(str(rule.kappa)), Fraction(str(rule.bond_penalty))
     s = share_of([Fraction(stake) for stake in stakes])
-    W = [share_of([Fraction(value) for value in row]) for row in given]
+    W = [share_of([Fraction(value if stake else 0) for value in row]) for stake, row in zip(stakes, given, strict=True)]
     C: list[Number] = []
     for j in range(n):
         candidates = {Fraction(0), *(W[i][j] for i in range(V))}

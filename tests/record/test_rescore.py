@@ -1,0 +1,208 @@
+"""Recorded evidence judged again: bit for bit the same by the same rules, and different where other rules say so."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from command import covsim
+
+from covsim.events import Event
+from covsim.record.evidence_file import COLUMNS, BadEvidence, read_evidence
+from covsim.record.rescore import (
+    EVIDENCE_BOUND,
+    CannotRescore,
+    Case,
+    Outcome,
+    compared,
+    open_case,
+    outcome,
+    with_rules,
+)
+from covsim.record.runner import Run, run
+from covsim.scenario import load
+from covsim.scenario.resolve import resolved_text
+
+BASE = Path(__file__).parents[1] / "scenario" / "base.yaml"
+SMALL = {
+    "stop.rounds": 9,
+    "model": {"kind": "gpt", "layers": 1, "width": 16, "heads": 1, "context": 16},
+    "training": {"batch": 1},
+    "protocol.inner_steps": 2,
+    "gauntlet.overlap.from_round": 2,
+    "gauntlet.indicator_grace_windows": 3,
+    "gauntlet.weights.set_every_windows": 1,
+    "chain.tempo": 200,
+    "store.read_failure": "5 %",
+}
+SCRIPTS: dict[str, dict[str, Any]] = {
+    "honest": {},
+    "copier": {"validators": {"third": {"stake": 0.2, "behavior": "weight_copier"}}},
+    "bribed": {"validators.second.behavior": {"kind": "bribed", "cohort": "lazy", "share": "40 %"}},
+    "offline": {
+        "validators.lead.behavior": {"kind": "offline", "from_round": 3, "to_round": 6},
+        "selection.failover_windows": 1,
+    },
+    "newcomers": {"cohorts.lazy.membership": {"kind": "from_round", "round": 4}, "chain.commit_reveal": "none"},
+}
+
+
+def made(folder: Path, overrides: dict[str, Any]) -> Run:
+    scenario = load(BASE, {**SMALL, **overrides})
+    return run(scenario, resolved_text(scenario), out=folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("rescored"), {}).folder
+
+
+@pytest.fixture(scope="module")
+def case(folder: Path) -> Case:
+    return open_case(folder)
+
+
+def differences(one: tuple[Event, ...], other: tuple[Event, ...]) -> list[str]:
+    assert len(one) == len(other)
+    return [
+        f"{type(first).__name__}.{item.name}: {mine} is not {yours}"
+        for first, second in zip(one, other, strict=True)
+        for item in fields(first)
+        if (mine := getattr(first, item.name)) != (yours := getattr(second, item.name))
+        and not (isinstance(mine, float) and math.isnan(mine) and math.isnan(yours))
+    ]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_same_rules_lead_to_the_same_bits(name: str, tmp_path: Path) -> None:
+    """Verdicts with their reasons, gather lists and payments."""
+    case = open_case(made(tmp_path, SCRIPTS[name]).folder)
+    assert case.recorded is not None
+    again = outcome(case, case.scenario)
+
+    def by_peer(found: Outcome) -> tuple[Event, ...]:
+        return tuple(sorted(found.verdicts, key=lambda verdict: (verdict.validator, verdict.round, verdict.uid)))
+
+    assert again.verdicts
+    assert again.epochs
+    assert differences(by_peer(again), by_peer(case.recorded)) == []
+    assert differences(again.lists, case.recorded.lists) == []
+    assert differences(again.epochs, case.recorded.epochs) == []
+
+
+def test_another_burn_moves_tokens_and_no_rating(case: Case) -> None:
+    assert case.recorded is not None
+    after = outcome(case, with_rules(case.scenario, ["gauntlet.weights.burn=0 %"]))
+    frame = compared(case, case.recorded, after)
+    assert (frame["ordinal_before"].dropna() == frame["ordinal_after"].dropna()).all()
+    assert frame["tokens_after"].sum() > 1.5 * frame["tokens_before"].sum() > 0
+
+
+def test_another_beta_moves_ratings(case: Case) -> None:
+    assert case.recorded is not None
+    frame = compared(case, case.recorded, outcome(case, with_rules(case.scenario, ["gauntlet.beta=30"])))
+    assert (frame["mu_before"] != frame["mu_after"]).any()
+
+
+def test_a_preset_keeps_what_evidence_depends_on(case: Case) -> None:
+    changed = with_rules(case.scenario, ["gauntlet.preset=paper"])
+    assert changed.gauntlet.weights.kind == "power"  # type: ignore[attr-defined]
+    assert changed.gauntlet.score.indicator == "signed"
+    assert changed.gauntlet.evaluated_per_window == case.scenario.gauntlet.evaluated_per_window
+    assert outcome(case, changed).verdicts
+
+
+@pytest.mark.parametrize("name", EVIDENCE_BOUND)
+def test_what_evidence_was_made_with_cannot_change(name: str, case: Case) -> None:
+    with pytest.raises(CannotRescore, match=f"gauntlet.{name}: the evidence was gathered with it"):
+        with_rules(case.scenario, [f"gauntlet.{name}=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.batch=8", "training.batch: the run would have to be made again; here only gauntlet, selection"),
+        ("seed=2", "seed: the run would have to be made again"),
+        ("gauntlet.quirks={reserve_unchecked: false}", "gauntlet.quirks: the evidence was gathered with it"),
+        ("validators.lead.behavior=weight_copier", "of a validator only the stake can change"),
+    ],
+)
+def test_what_needs_a_run_is_refused(override: str, message: str, folder: Path) -> None:
+    code, _, err = covsim("rescore", str(folder), override)
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_command_says_that_the_loop_is_open(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "peers.csv"
+    code, out, err = covsim("rescore", str(folder), "gauntlet.weights.burn=0 %", "--out", str(table))
+    assert (code, err) == (0, "")
+    assert out.startswith("OPEN LOOP: ")
+    assert "what would have been trained after a different selection is not known" in out
+    assert len(pd.read_csv(table)) == 24
+    code, out, _ = covsim("rescore", str(folder))
+    assert code == 0
+    assert "nobody's tokens change" in out
+
+
+def test_bare_evidence_is_scored(folder: Path) -> None:
+    """By two validators of equal stake then."""
+    case = open_case(folder / "evidence.parquet")
+    assert case.recorded is None
+    assert {validator.stake for validator in case.scenario.validators.values()} == {1.0}
+    code, out, err = covsim("rescore", str(folder / "evidence.parquet"), "gauntlet.beta=20")
+    assert (code, err) == (0, "")
+    assert "the default rules" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda frame: frame.drop(columns="uid"), "column 'uid' is missing"),
+        (lambda frame: frame.assign(losses=1.0), "column 'losses' is not known"),
+        (lambda frame: frame.assign(status="fine"), "row 0: status must be one of ok, missing"),
+        (lambda frame: frame.assign(overlap=2.0), "row 0: overlap must be a share from 0 to 1, not 2.0"),
+        (lambda frame: frame.assign(round=-1), "row 0: round must be a whole number from 0 up, not -1"),
+        (lambda frame: frame.assign(steps_behind=-0.5), "row 0: steps_behind must be outer steps from 0 up, not -0.5"),
+        (lambda frame: frame.assign(evaluated=1), "row 0: evaluated must be true or false, not 1"),
+        (lambda frame: frame.assign(simulated_s=math.nan), "row 0: simulated_s is empty"),
+        (lambda frame: pd.concat([frame, frame.head(1)]), "stands twice in round 0"),
+        (lambda frame: frame.head(0), "it has no rows"),
+    ],
+)
+def test_bad_evidence_is_one_line(change: Any, message: str, folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "evidence.parquet"
+    change(pd.read_parquet(folder / "evidence.parquet")).to_parquet(path)
+    code, _, err = covsim("rescore", str(path))
+    assert code == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_what_is_no_run_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "evidence.parquet").write_text("not a table")
+    for path, message in (
+        (tmp_path / "gone", "no run and no evidence file is there"),
+        (tmp_path, "no run to score again here"),
+        (tmp_path / "evidence.parquet", "no parquet file can be read here"),
+    ):
+        code, _, err = covsim("rescore", str(path))
+        assert code == 2
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+
+def test_a_table_of_few_columns_is_enough(tmp_path: Path) -> None:
+    path = tmp_path / "evidence.parquet"
+    pd.DataFrame(
+        {"round": [0], "simulated_s": [10], "validator": ["v"], "uid": [3], "status": ["missing"], "evaluated": [True]}
+    ).to_parquet(path)
+    frame = read_evidence(path)
+    assert list(frame.columns) == list(COLUMNS)
+    assert math.isnan(frame["steps_behind"][0])
+    assert bool(frame["active"][0])
+    with pytest.raises(BadEvidence):
+        read_evidence(tmp_path / "none.parquet")
