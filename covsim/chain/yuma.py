@@ -62,8 +62,8 @@ class ConsensusRule(Part):
     def epoch(self, stakes: Floats, weights: Floats, bonds: Floats) -> EpochResult:
         """One epoch. Where nothing is agreed on, incentive and dividends are all 0 and the bonds stay as they are.
 
-        Weights of a validator without stake make no bonds. The chain masks the rows of those without a permit only; here
-        that of an inactive validator is masked too, whose bonds would thin out the others' in Yuma 3.
+        Weights of a validator without stake make no bonds. The chain masks only the rows of those without a permit;
+        here that of an inactive validator is masked too, whose bonds would thin out the others' in Yuma 3.
 
         Args:
             stakes: of validators [V], >= 0; 0 for those without a permit or inactive.

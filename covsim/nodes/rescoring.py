@@ -50,9 +50,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Joining:
-    """A peer that was there from block 0 on, or got its slot at a later time."""
+    """A peer of a cohort that was there from block 0 on, or got its slot at a later time."""
 
     uid: int
+    cohort: str
     time_s: float
 
 
@@ -93,7 +94,7 @@ class _Rescoring:
         office = Office(
             self.env, clock, streams, Board(), self._chain, self._emit, scenario.gauntlet, scenario.selection
         )
-        cohorts = dict.fromkeys(scenario.cohorts, ())
+        cohorts = {name: tuple(each.uid for each in joined if each.cohort == name) for name in scenario.cohorts}
         self._validators = [
             _Replayed(office, name, rank, scenario.validators[name].behavior, _of(turns, name), cohorts)
             for rank, name in enumerate(scenario.validators_by_stake)

@@ -69,7 +69,6 @@ class Case:
     scenario: Scenario
     turns: Sequence[Turn]
     joined: Sequence[Joining]
-    cohorts: Mapping[int, str]
     end_s: float
     recorded: Outcome | None
 
@@ -133,7 +132,7 @@ def compared(case: Case, before: Outcome, after: Outcome) -> pd.DataFrame:
     sides = {"before": _by_peer(before, lead, rounds), "after": _by_peer(after, lead, rounds)}
     rows = []
     for joining in sorted(case.joined, key=lambda joining: joining.uid):
-        row: dict[str, Any] = {"uid": joining.uid, "cohort": case.cohorts[joining.uid]}
+        row: dict[str, Any] = {"uid": joining.uid, "cohort": joining.cohort}
         for name in ("mu", "sigma", "ordinal", "final_score", "tokens", "selected_rounds"):
             row |= {f"{name}_{side}": numbers[name].get(joining.uid, math.nan) for side, numbers in sides.items()}
         rows.append(row)
@@ -176,8 +175,7 @@ def _of_run(folder: Path) -> Case:
     return Case(
         scenario=scenario,
         turns=_all_turns(turns_of(read_evidence(table)), events),
-        joined=[Joining(uid, time_s) for uid, time_s in registered.items()],
-        cohorts=peers,
+        joined=[Joining(uid, peers[uid], time_s) for uid, time_s in registered.items()],
         end_s=next(event.time_s for event in events if isinstance(event, RunStopped)),
         recorded=Outcome.of(events),
     )
@@ -233,8 +231,7 @@ def _of_evidence(path: Path) -> Case:
     return Case(
         scenario=scenario,
         turns=turns,
-        joined=[Joining(uid, 0.0) for uid in uids],
-        cohorts=dict.fromkeys(uids, "all"),
+        joined=[Joining(uid, "all", 0.0) for uid in uids],
         end_s=float(frame["simulated_s"].max()),
         recorded=None,
     )

@@ -212,7 +212,7 @@ def test_what_clipping_takes_from_one_raises_the_others_shares() -> None:
     """Weight above consensus buys nothing, but incentive is shares: it is as if it had been given to nobody.
 
     s = (0.6, 0.4), the first gives (0.5, 0.5), so C = (0.5, 0.5). The second gives (1, 0), or (0.5, 0) and 0.5 to
-    a peer without consensus: Wbar = (0.5, 0) either way, R = (0.5, 0.3), I = (5/8, 3/8); (0.5, 0.5) would give 1/2 each.
+    a peer without consensus: Wbar = (0.5, 0) either way, R = (0.5, 0.3), I = (5/8, 3/8); (0.5, 0.5) would give halves.
     """
     majority = [0.5, 0.5, 0]
     for second in ([1, 0, 0], [0.5, 0, 0.5], [0.75, 0, 0.25]):

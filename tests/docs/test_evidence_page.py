@@ -21,8 +21,7 @@ def test_the_example_makes_evidence(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     losses = {"own_loss_before": 3.0, "own_loss_after": 2.9, "loss_before": 3.1}
     log = [
-        {"window": 700 + window, "scorer": "pilot", "uid": uid, "loss_after": 3.1 - 0.01 * uid if uid else None}
-        | losses
+        {"window": 700 + window, "scorer": "p", "uid": uid, "loss_after": 3.1 - 0.01 * uid if uid else None} | losses
         for window in range(12)
         for uid in range(6)
     ]
