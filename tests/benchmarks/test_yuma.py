@@ -1,4 +1,4 @@
-"""What consensus costs: a thousand epochs of 20 validators and 256 peers, beside sorting their weights alone, in one run."""
+"""What consensus costs: a thousand epochs of 20 validators and 256 peers, beside sorting their weights, in one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EPOCHS, VALIDATORS, PEERS = 1000, 20, 256
 
 @pytest.mark.parametrize("rule", [Yuma2(), Yuma3()], ids=lambda rule: rule.kind)
 def test_a_thousand_epochs(benchmark: BenchmarkFixture, rule: ConsensusRule) -> None:
-    """Every epoch with weights of its own and the bonds of the one before; the sort is what consensus cannot do without."""
+    """Bonds are handed on from epoch to epoch; the sort is what consensus cannot do without."""
     rng = np.random.default_rng(1)
     stakes = rng.pareto(1.2, VALIDATORS) + 1
     weights = rng.random((16, VALIDATORS, PEERS)) ** 4

@@ -72,7 +72,7 @@ def test_costs_add_up(compute: float, up: float, down: float, more: float) -> No
     """Two bills cost as much as one for both."""
     prices = EconomicsSettings(upload_per_gb=0.1, download_per_gb=0.02)
     both = prices.cost(compute + more, up + more, down + more)
-    assert both == pytest.approx(prices.cost(compute, up, down) + prices.cost(more, more, more), abs=1e-9)
+    assert both == pytest.approx(prices.cost(compute, up, down) + prices.cost(more, more, more), rel=1e-12, abs=1e-9)
 
 
 @pytest.mark.parametrize(

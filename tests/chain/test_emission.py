@@ -76,7 +76,7 @@ AMOUNTS = st.lists(st.one_of(st.just(0.0), st.floats(1e-3, 1e3)), min_size=1, ma
 def test_all_that_is_emitted_goes_somewhere(
     data: st.DataObject, tokens: float, owner_share: float, rest: float, ranks: list[float], stakes: list[float]
 ) -> None:
-    """Nothing is negative, nothing is lost, the owner's slot earns nothing, and its owner gets exactly the owner's share."""
+    """Nothing is negative or lost, the owner's slot earns nothing, and the owner gets exactly the owner's share."""
     incentive = normalized(np.array(ranks))
     dividends = normalized(np.array(stakes)) if incentive.any() else np.zeros(len(stakes))
     owner_slot = data.draw(st.integers(0, len(ranks) - 1))

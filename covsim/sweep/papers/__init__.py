@@ -1,10 +1,14 @@
-"""The studies behind the claims about learning, C1 to C6: runs over seeds, judged by stated rules.
+"""The studies behind the claims about learning, C1 to C6, and about scoring, D1, D3 and the noise of scores.
+
+Each is runs over seeds, judged by stated rules.
 
     python -m covsim.sweep.papers c1 c4
     python -m covsim.sweep.papers all --jobs 2
 
 * `study`: arms, seeds, equal tokens, and one tidy table
 * `error_feedback`, `replicas`, `model_size`, `four_bits`, `density`, `centralized`: a study each
+* `scoring_study`: a study that says itself what to read of a run
+* `ratings`, `copies`, `noise`: one each; `open_loop` and `measured_again` ask a run's tape for what they measure
 * `sizes`: rows about payload sizes, by formula
 * `tables`, `drawing`: what they share in reading a table and in drawing it
 * `verdicts`: rows of `results/published/papers.csv`, and the table in the docs
@@ -13,15 +17,19 @@
 Here runs are started, by `sweep.local`; all else reads tables.
 """
 
-from covsim.sweep.papers.publishing import SIZES, STUDIES, Places, publish, publish_sizes, run_studies
+from covsim.sweep.papers.publishing import ALL, SCORING, SIZES, STUDIES, Places, publish, publish_sizes, run_studies
+from covsim.sweep.papers.scoring_study import ScoringStudy
 from covsim.sweep.papers.study import Scale, Study
 from covsim.sweep.papers.verdicts import Verdict
 
 __all__ = [
+    "ALL",
+    "SCORING",
     "SIZES",
     "STUDIES",
     "Places",
     "Scale",
+    "ScoringStudy",
     "Study",
     "Verdict",
     "publish",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from covsim.sweep.local import JOBS, FailedRuns
-from covsim.sweep.papers import SIZES, STUDIES, Places, Verdict, publish, publish_sizes, run_studies
+from covsim.sweep.papers import ALL, SIZES, Places, Verdict, publish, publish_sizes, run_studies
 
 OK, NOT_REPRODUCED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _COMMAND = "python -m covsim.sweep.papers"
@@ -19,14 +19,14 @@ def main(arguments: Sequence[str]) -> int:
     A gate that is not reproduced is a finding and no failure, unless `--strict` is given.
     """
     asked = _parser().parse_args(arguments)
-    names = [SIZES, *STUDIES] if "all" in asked.studies else asked.studies
+    names = [SIZES, *ALL] if "all" in asked.studies else asked.studies
     studies = [name for name in names if name != SIZES]
     verdicts: list[Verdict] = []
     try:
         if SIZES in names:
             verdicts += publish_sizes(Places())
         if asked.tables:
-            verdicts += [verdict for name in studies for verdict in publish(STUDIES[name], Places())]
+            verdicts += [verdict for name in studies for verdict in publish(ALL[name], Places())]
         elif studies:
             verdicts += run_studies(studies, jobs=asked.jobs)
     except KeyboardInterrupt:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_COMMAND, description="Run the studies of published claims.")
-    parser.add_argument("studies", nargs="+", choices=[*STUDIES, SIZES, "all"], help="which, or all")
+    parser.add_argument("studies", nargs="+", choices=[*ALL, SIZES, "all"], help="which, or all")
     parser.add_argument("--jobs", type=int, default=JOBS, help="processes of one torch thread each")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if a gate is not reproduced")
     parser.add_argument("--tables", action="store_true", help="run nothing, work from the published tables")

@@ -138,8 +138,9 @@ def _weights(run: Run, behaviors: Mapping[int, str]) -> pd.DataFrame:
 
 def _pay(peers: pd.DataFrame) -> pd.DataFrame:
     """Tokens so far of a peer, by round and cohort: the mean, the least and the most."""
-    earned = peers.sort_values("round").assign(earned=lambda rows: rows.groupby("uid")["payout"].cumsum())
-    return earned.groupby(["cohort", "round"], as_index=False)["earned"].agg(["mean", "min", "max"])
+    rows = peers.sort_values("round")
+    earned = rows.groupby("uid")["payout"].cumsum().groupby([rows["cohort"], rows["round"]])
+    return pd.DataFrame({"mean": earned.mean(), "min": earned.min(), "max": earned.max()}).reset_index()
 
 
 def derive(tables: Tables) -> Tables:
@@ -260,7 +261,7 @@ def draw(tables: Tables, verdicts: Sequence[Verdict]) -> dict[str, Figure]:
 def _overlaps(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     figure = headed(
         "Does the overlap of sent positions tell copies from honest work?",
-        "Every pair of payloads of a round. A line per seed. Tensors that are sent whole do not count, except where said.",
+        "Every pair of payloads of a round, a line per seed. Tensors that are sent whole count only where that is said.",
         verdicts,
         9.5,
         4.6,
@@ -289,8 +290,8 @@ def _overlaps(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
 def _weights_and_pay(tables: Tables, verdicts: Sequence[Verdict]) -> Figure:
     figure = headed(
         "What validators give to honest peers and to copycats, and what the chain pays them",
-        f"Seed {SHOWN_SEED}. Left: mean of the validators' weights by stake, a row per peer, in the order of their sums; "
-        "below the line the copycats. Right: tokens of a peer so far, mean and range.",
+        f"Seed {SHOWN_SEED}. Left: mean of the validators' weights by stake, a row per peer, in the order of "
+        "their sums; below the line the copycats. Right: tokens of a peer so far, mean and range.",
         verdicts,
         11.0,
         5.0,
@@ -323,4 +324,6 @@ def _heat_map(axes: Axes, weights: pd.DataFrame) -> None:
     axes.figure.colorbar(picture, ax=axes, label="Weight (% of all pay)", shrink=0.8)
 
 
-STUDY = ScoringStudy("d3", range(1, 4), _arms, read, derive, judge, draw, needs_tapes=True)
+STUDY = ScoringStudy(
+    "d3", range(1, 4), _arms, read, derive, judge, draw, suffixes=("", "-weights", "-pay"), needs_tapes=True
+)

@@ -158,7 +158,7 @@ def _own(replay: Replay, exchanged: Exchanged, pool_used: float, n: int) -> Tens
     return torch.stack(
         [
             corpus.assigned_sample(
-                each.uid, round, steps, batch, n, streams.numpy("measured again", pool_used, round, each.uid)
+                each.uid, round, steps, batch, n, streams.numpy("measured again", f"{pool_used:g}", round, each.uid)
             )
             for each in exchanged.submissions
         ]
@@ -176,7 +176,7 @@ def _trials(replay: Replay, exchanged: Exchanged, factor: float) -> Tensor:
 
 
 def _losses(model: Model, thetas: Tensor, tokens: Tensor) -> Losses:
-    """Nats per token of each vector [E, N] on each of its own sequences [E, B, T + 1], or of one set for all: [E, B]."""
+    """Nats per token [E, B] of each vector [E, N] on each of its sequences [E, B, T + 1], or on the same for all."""
     tokens = tokens.expand(len(thetas), -1, -1)
     parts = side_by_side(lambda part: model.sequence_losses(thetas[part], tokens[part]), len(thetas), _CHUNK)
     return torch.cat(parts).double().numpy()

@@ -6,15 +6,18 @@
 <published>/papers/c1.png
 <published>/papers.csv                  a row per claim
 <page>                                  the same as a table
+
+A study of the scoring has tables of its own beside `<name>.csv`; what follows from them is worked out likewise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from covsim.record.files import write_text
 from covsim.record.runner import RESULTS
@@ -22,21 +25,30 @@ from covsim.report import style
 from covsim.sweep.local import JOBS, Say, run_all
 from covsim.sweep.papers import (
     centralized,
+    copies,
     density,
     error_feedback,
     four_bits,
     model_size,
+    noise,
+    ratings,
     replicas,
     sizes,
     tables,
     verdicts,
 )
-from covsim.sweep.papers.study import FULL, LOSS, Scale, Study
+from covsim.sweep.papers.scoring_study import ScoringStudy, Tables
+from covsim.sweep.papers.study import FULL, LOSS, RunAll, Scale, Study
 from covsim.sweep.papers.verdicts import Verdict
 
-_ALL = (error_feedback, replicas, model_size, four_bits, density, centralized)
-STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in _ALL}
+_LEARNING = (error_feedback, replicas, model_size, four_bits, density, centralized)
+STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in _LEARNING}
 """C1 to C6, by name."""
+
+SCORING: Mapping[str, ScoringStudy] = {module.STUDY.name: module.STUDY for module in (ratings, copies, noise)}
+"""D1, D3 and the noise of scores, by name."""
+
+ALL: Mapping[str, Study | ScoringStudy] = {**STUDIES, **SCORING}
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Places:
     published: Path = RESULTS / "published"
     page: Path = Path("docs/validation.md")
 
-    def table(self, study: Study, suffix: str = ".csv") -> Path:
+    def table(self, study: Study | ScoringStudy, suffix: str = ".csv") -> Path:
         """A file of a study."""
         return self.published / "papers" / f"{study.name}{suffix}"
 
@@ -75,29 +87,59 @@ def run_studies(
         KeyboardInterrupt: the user pressed Ctrl-C; the same call goes on from there.
     """
     rows: list[Verdict] = []
-    for study in (STUDIES[name] for name in names):
+    for study in (ALL[name] for name in names):
         say(f"{study.name}: over the seeds {study.seeds[0]} to {study.seeds[-1]}")
-        table = study.measure(lambda scenarios: run_all(scenarios, jobs, places.runs, say, keep_tapes=False), scale)
-        write_text(places.table(study), table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))
+        for suffix, table in _measured(study, _runner(study, places, jobs, say), scale).items():
+            text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+            write_text(places.table(study, f"{suffix}.csv"), text)
         rows += publish(study, places)
     return rows
 
 
-def publish(study: Study, places: Places) -> list[Verdict]:
-    """Work out everything that follows from a study's published table, and write it. Runs nothing.
+def publish(study: Study | ScoringStudy, places: Places) -> list[Verdict]:
+    """Work out everything that follows from a study's published tables, and write it. Runs nothing.
 
     Raises:
         FileNotFoundError: the study has not been run.
     """
+    found = _publish_scoring(study, places) if isinstance(study, ScoringStudy) else _publish_learning(study, places)
+    rows = verdicts.save(found, {study.name}, places.published / "papers.csv")
+    verdicts.document(rows, places.page)
+    return found
+
+
+def _runner(study: Study | ScoringStudy, places: Places, jobs: int, say: Say) -> RunAll:
+    keep_tapes = isinstance(study, ScoringStudy) and study.needs_tapes
+    return lambda scenarios: run_all(scenarios, jobs, places.runs, say, keep_tapes)
+
+
+def _measured(study: Study | ScoringStudy, runner: RunAll, scale: Scale) -> Tables:
+    return study.measure(runner, scale) if isinstance(study, ScoringStudy) else {"": study.measure(runner, scale)}
+
+
+def _publish_learning(study: Study, places: Places) -> list[Verdict]:
     table = pd.read_csv(places.table(study))
     found = study.judge(table)
     means = tables.means(table, (LOSS, "bits_per_byte.last", *study.metrics))
     differences = tables.differences(table, study.baselines(table))
-    for suffix, frame in (("-means.csv", means), ("-differences.csv", differences)):
-        text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write_text(places.table(study, suffix), text)
-    with style.house_style():
-        style.save(study.draw(table, found), places.table(study, ".png"))
-    rows = verdicts.save(found, {study.name}, places.published / "papers.csv")
-    verdicts.document(rows, places.page)
+    _write(study, places, {"-means": means, "-differences": differences}, lambda: {"": study.draw(table, found)})
     return found
+
+
+def _publish_scoring(study: ScoringStudy, places: Places) -> list[Verdict]:
+    read = {suffix: pd.read_csv(places.table(study, f"{suffix}.csv")) for suffix in study.suffixes}
+    found = study.judge(read)
+    _write(study, places, study.derive(read), lambda: study.draw(read, found))
+    return found
+
+
+def _write(
+    study: Study | ScoringStudy, places: Places, derived: Tables, draw: Callable[[], Mapping[str, Figure]]
+) -> None:
+    """Write what was worked out, and draw the figures in the house's look."""
+    for suffix, frame in derived.items():
+        text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_text(places.table(study, f"{suffix}.csv"), text)
+    with style.house_style():
+        for suffix, figure in draw().items():
+            style.save(figure, places.table(study, f"{suffix}.png"))

@@ -1,8 +1,8 @@
 """D1: does the rating order three peers by what they contribute, as in figure 2 of the Gauntlet paper?
 
 One peer has twice the data, one what it is asked for, one is three rounds stale. The gate has that paper's setting:
-DeMo's coefficients after every gradient, steps by signs, the paper's rules. Two reports ask the same of SparseLoCo, with
-twice the inner steps for twice the data.
+DeMo's coefficients after every gradient, steps by signs, the paper's rules. Two reports ask the same of SparseLoCo,
+with twice the inner steps for twice the data.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def read(run: Run, _: Scale) -> Tables:
 def ends(table: pd.DataFrame, arm: str) -> pd.DataFrame:
     """mu at the end, a row per seed and a column per cohort."""
     rows = of_arm(table, arm=arm)
-    return rows[rows["round"] == rows["round"].max()].pivot(index="seed", columns="cohort", values="mu")
+    last = rows[rows["round"] == rows["round"].max()]
+    return pd.DataFrame(last.pivot(index="seed", columns="cohort", values="mu"))
 
 
 def in_order(last: pd.DataFrame) -> tuple[int, int]:

@@ -42,6 +42,7 @@ class ScoringStudy:
         derive: further tables, from all of them.
         judge: the verdicts.
         draw: the figures, by what stands behind the study's name.
+        suffixes: the names of the tables that `read` gives, of some run at least.
         needs_tapes: whether `read` asks the tape.
     """
 
@@ -52,6 +53,7 @@ class ScoringStudy:
     derive: Callable[[Tables], Tables]
     judge: Callable[[Tables], list[Verdict]]
     draw: Callable[[Tables, Sequence[Verdict]], Mapping[str, Figure]]
+    suffixes: tuple[str, ...] = ("",)
     needs_tapes: bool = False
 
     def measure(self, run_all: RunAll, scale: Scale = FULL) -> Tables:
