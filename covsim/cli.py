@@ -1,4 +1,4 @@
-"""The command line: `covsim run | check | show | schema | list | verify | import-hparams | papers`.
+"""The command line: `covsim run | check | show | schema | list | explain | rescore | verify | import-hparams | papers`.
 
 Each command imports what it needs when it is called, so that `covsim --help` answers at once. Exit codes: 0 all went
 well, 1 an expectation failed, 2 the input cannot be used, 130 interrupted and resumable.
@@ -150,6 +150,19 @@ def run(
         raise typer.Exit(runner.resume(resume))
     assert loaded is not None, "either a scenario or a folder"
     raise typer.Exit(runner.run(loaded.scenario, loaded.source_text))
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    uid: Annotated[int, typer.Option(help="The peer.")],
+    round: Annotated[int | None, typer.Option(help="Tell all of this round, stage by stage.")] = None,
+    validator: Annotated[str | None, typer.Option(help="Only what this validator saw and did.")] = None,
+) -> None:
+    """Tell a peer's story: what validators saw of it, what moved, which rules acted, and what it was paid."""
+    from covsim.cli_runs import explain as explained
+
+    raise typer.Exit(explained(run, uid, round, validator))
 
 
 @app.command()

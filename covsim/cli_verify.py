@@ -8,6 +8,7 @@ from pathlib import Path
 from covsim.chain import merkle
 from covsim.chain.extrinsics import canonical, kind_of, plain
 from covsim.record.verify import CannotVerify, Record, records_of_peer, verify_run
+from covsim.sources import SourceError
 
 OK, FAULTY, BAD_INPUT = 0, 1, 2
 LONGEST_CALL = 200  # characters of a call that are printed
@@ -18,7 +19,7 @@ def verify(folder: Path, uid: int | None) -> int:
     """Check a folder, or print one peer's record; returns an exit code."""
     try:
         return _whole(folder) if uid is None else _of_peer(folder, uid)
-    except CannotVerify as refusal:
+    except (CannotVerify, SourceError) as refusal:
         print(refusal, file=sys.stderr)
         return BAD_INPUT
 
@@ -33,16 +34,20 @@ def _whole(folder: Path) -> int:
         print(f"note     and {len(report.findings) - MOST_FINDINGS} more of the kind")
     for fault in report.faults:
         print(f"WRONG    {fault}")
-    print(f"{folder}: {f'{len(report.faults)} faults' if report.faults else 'verified'}")
+    faults = "1 fault" if len(report.faults) == 1 else f"{len(report.faults)} faults"
+    print(f"{folder}: {faults if report.faults else 'verified'}")
     return FAULTY if report.faults else OK
 
 
 def _of_peer(folder: Path, uid: int) -> int:
-    faulty = 0
-    for record in records_of_peer(folder, uid):
+    records, faults = records_of_peer(folder, uid)
+    faulty = len(faults)
+    for record in records:
         proven = merkle.is_proven(record.root, canonical(record.signed.plain()), record.proof)
         faulty += not (proven and record.signed.is_genuine)
         print(_entry(record, proven))
+    for fault in faults:
+        print(f"WRONG    {fault}")
     return FAULTY if faulty else OK
 
 

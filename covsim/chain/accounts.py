@@ -31,8 +31,13 @@ class Account:
 
 
 def is_signed(public: str, message: bytes, signature: str) -> bool:
-    """True if the holder of a public key signed this message; False also for what is no key or no signature."""
+    """True if the holder of a public key signed this message; False also for what is no key or no signature.
+
+    Both have one spelling: hexadecimal digits in small letters.
+    """
     try:
+        if any(bytes.fromhex(text).hex() != text for text in (public, signature)):
+            return False
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(bytes.fromhex(signature), message)
     except (InvalidSignature, ValueError):
         return False

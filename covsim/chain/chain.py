@@ -104,7 +104,8 @@ class Chain:
         return self.execute(height, [*waiting, *shown], closing=True)
 
     def execute(self, height: int, extrinsics: Sequence[Signed], closing: bool = False) -> Sealed:
-        """Run a block on the state."""
+        """Run a block on the state. Raises ValueError where an epoch ends and nobody owns the chain."""
+        assert not self.blocks or height > self.blocks[-1].block.height, "heights rise"
         outcomes = tuple(self._outcome(signed, height, closing) for signed in extrinsics)
         epoch = self._pay(height) if self._ends_epoch(height) or (closing and height > self._paid_until) else None
         parent = self.blocks[-1].sha256 if self.blocks else ledger.GENESIS
@@ -121,9 +122,8 @@ class Chain:
         return self.slots.of(public)
 
     def weights_of(self, public: str) -> dict[int, float]:
-        """The weights of a validator that are in force and open, by slot."""
-        stance = self.stances.shown.get(public)
-        return {} if stance is None else stance.weights
+        """The weights of a validator that are in force and open, by slot; not those for a former holder."""
+        return self.stances.in_force(public, self.slots)
 
     def last_set(self, public: str) -> int | None:
         """The height at which a validator last set weights or committed to some."""
@@ -134,27 +134,32 @@ class Chain:
     def _outcome(self, signed: Signed, height: int, closing: bool) -> str:
         """Apply an extrinsic; empty, or why it was refused."""
         try:
-            self._check_signer(signed)
-            if not isinstance(signed.call, RevealWeights):  # a reveal repeats the nonce of its commitment
-                self._nonces[signed.public] += 1
+            self._check_signature(signed)
+            self._check_role(signed)
             self._apply(signed.public, signed.call, height, closing)
         except Refused as refusal:
             return str(refusal)
         return ""
 
-    def _check_signer(self, signed: Signed) -> None:
+    def _check_signature(self, signed: Signed) -> None:
+        """Who signs with the next nonce has used it up, whatever becomes of the call."""
         if not signed.is_genuine:
             raise Refused("the signature does not fit")
+        if isinstance(signed.call, RevealWeights):
+            return  # it repeats the nonce of its commitment
         expected = self._nonces.get(signed.public, 0)
-        if signed.nonce != expected and not isinstance(signed.call, RevealWeights):
+        if signed.nonce != expected:
             raise Refused(f"nonce {signed.nonce} is not the next one, {expected}")
+        self._nonces[signed.public] = expected + 1
+
+    def _check_role(self, signed: Signed) -> None:
         holder = self.slots.of(signed.public)
         if isinstance(signed.call, Register):
             return
         if holder is None:
             raise Refused("the account has no slot")
         if holder.role not in ROLES[type(signed.call)]:
-            raise Refused(f"a {holder.role} may not {kind_of(signed.call)}")
+            raise Refused(f"who registered as {holder.role} may not {kind_of(signed.call)}")
 
     def _apply(self, public: str, call: Call, height: int, closing: bool) -> None:
         if isinstance(call, Register):
@@ -228,7 +233,9 @@ class Chain:
     def _pay(self, height: int) -> Epoch:
         """Run the consensus over the weights in force, and emit the tokens of the blocks since the last payment."""
         settings, slots = self.settings, self.slots
-        validators, n = slots.validators, len(slots.holders)
+        validators, n, owner = slots.validators, len(slots.holders), slots.owner
+        if owner is None:
+            raise ValueError(f"an epoch ends at height {height}, and nobody owns the chain")
         permitted = {holder.public for holder in self._permitted()}
         stakes = np.array([v.stake if v.public in permitted else 0.0 for v in validators])
         counting = np.where([self._is_active(v.public, height) for v in validators], stakes, 0.0)
@@ -236,8 +243,6 @@ class Chain:
         result = settings.consensus.epoch(counting, self.stances.matrix(slots, validators, n), bonds)
         self.stances.bonds = {v.public: row for v, row in zip(validators, result.bonds, strict=True)}
         blocks, self._paid_until = height - self._paid_until, height
-        owner = slots.owner
-        assert owner is not None, "a chain has an owner from block 0 on"
         emission = share_out(
             settings.emission_per_block * blocks,
             settings.owner_share,

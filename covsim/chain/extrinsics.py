@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from covsim.chain.accounts import Account, is_signed
@@ -22,8 +23,20 @@ VerdictRow: TypeAlias = tuple[int, str, float, float, float, float, float]
 """uid, status, gradient score, indicator average, mu, sigma, final score."""
 
 
-@dataclass(frozen=True, slots=True)
-class Register:
+class Said:
+    """What all calls have. They keep their spelling: much of a long run's chain would else be spelling again."""
+
+    @cached_property
+    def spelled(self: Call) -> bytes:  # type: ignore[misc]
+        """The call in its canonical spelling."""
+        try:
+            return canonical(_unchanged(self))
+        except ValueError:  # there is a number in it that JSON cannot hold
+            return canonical(plain(self))
+
+
+@dataclass(frozen=True)
+class Register(Said):
     """Ask for a slot. `role` is `peer`, `validator` or `owner`; stake counts for validators."""
 
     name: str
@@ -31,39 +44,39 @@ class Register:
     stake: float
 
 
-@dataclass(frozen=True, slots=True)
-class CommitBucket:
+@dataclass(frozen=True)
+class CommitBucket(Said):
     """Say where one's payloads can be read."""
 
     location: str
 
 
-@dataclass(frozen=True, slots=True)
-class PayloadHash:
+@dataclass(frozen=True)
+class PayloadHash(Said):
     """Stand by a payload: its round and the SHA-256 of its bytes."""
 
     round: int
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class SetWeights:
+@dataclass(frozen=True)
+class SetWeights(Said):
     """Set weights, open for all to see at once."""
 
     round: int
     weights: Weights
 
 
-@dataclass(frozen=True, slots=True)
-class CommitWeights:
+@dataclass(frozen=True)
+class CommitWeights(Said):
     """Set weights that stay hidden: the digest of a `RevealWeights`."""
 
     round: int
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class RevealWeights:
+@dataclass(frozen=True)
+class RevealWeights(Said):
     """Show the weights that were committed to."""
 
     round: int
@@ -73,11 +86,11 @@ class RevealWeights:
     @property
     def digest(self) -> str:
         """What the commitment to it says."""
-        return hashlib.sha256(canonical(plain(self))).hexdigest()
+        return hashlib.sha256(self.spelled).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class LogVerdicts:
+@dataclass(frozen=True)
+class LogVerdicts(Said):
     """A validator's final scores of all peers after a round, and its verdicts in it."""
 
     round: int
@@ -86,8 +99,8 @@ class LogVerdicts:
     verdicts: tuple[VerdictRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CloseRun:
+@dataclass(frozen=True)
+class CloseRun(Said):
     """What a run amounts to: hashes of its final theta and of its tape, and the held-out loss of that theta."""
 
     theta_sha256: str
@@ -112,6 +125,10 @@ _KINDS: dict[str, type[Any]] = {
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True, check_circular=False
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Signed:
@@ -124,8 +141,13 @@ class Signed:
 
     @property
     def message(self) -> bytes:
-        """What is signed."""
-        return canonical({"call": plain(self.call), "nonce": self.nonce, "public": self.public})
+        """What is signed: call, nonce and public key in their canonical spelling."""
+        return b'{"call":%b,"nonce":%d,"public":%b}' % (self.call.spelled, self.nonce, canonical(self.public))
+
+    @property
+    def spelled(self) -> bytes:
+        """The canonical spelling of `plain`: the message with the signature behind it."""
+        return b'%b,"signature":%b}' % (self.message[:-1], canonical(self.signature))
 
     @property
     def is_genuine(self) -> bool:
@@ -150,7 +172,7 @@ def kind_of(call: Call) -> str:
 
 def plain(call: Call) -> dict[str, Any]:
     """A call as JSON has it."""
-    return {"kind": kind_of(call)} | {item.name: _listed(getattr(call, item.name)) for item in fields(call)}
+    return {name: _listed(value) for name, value in _unchanged(call).items()}
 
 
 def signed_of(value: Mapping[str, Any]) -> Signed:
@@ -163,8 +185,13 @@ def signed_of(value: Mapping[str, Any]) -> Signed:
 
 
 def canonical(value: Any) -> bytes:
-    """The one spelling of a JSON value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True).encode()
+    """The one spelling of a JSON value. Raises ValueError for a number that JSON cannot hold."""
+    return _ENCODER.encode(value).encode()
+
+
+def _unchanged(call: Call) -> dict[str, Any]:
+    """A call's kind and fields, with tuples and numbers as they are."""
+    return {"kind": kind_of(call)} | {item.name: getattr(call, item.name) for item in fields(call)}
 
 
 def _call_of(value: Any) -> Call:
@@ -177,6 +204,9 @@ def _call_of(value: Any) -> Call:
     call: Call = kind(**{item.name: _read(item.type, item.name, value[item.name]) for item in fields(kind)})
     return call
 
+
+_MOST_EXACT = 2**53
+"""Whole numbers up to here are floats too."""
 
 _SHAPES: dict[str, tuple[type, ...] | str] = {
     "weights": (int, float),
@@ -209,7 +239,7 @@ def _list(name: str, value: Any, length: int | None = None) -> list[Any]:
 def _scalar(kind: Any, name: str, value: Any) -> Any:
     if kind is float and value is None:
         return math.nan
-    good = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+    good = isinstance(value, kind) or (kind is float and isinstance(value, int) and abs(value) <= _MOST_EXACT)
     if not good or isinstance(value, bool):
         raise ValueError(f"{name} has {value!r} where a {kind.__name__} belongs")
     return value

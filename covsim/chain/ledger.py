@@ -22,6 +22,9 @@ GENESIS = "0" * 64
 
 AUTHORITY = "chain authority"
 
+_TOO_HIGH = 2**53
+_TOO_MUCH = 1e300
+
 
 class Share(NamedTuple):
     """What an epoch gave the holder of a slot: tokens as a peer, by incentive, and as a validator, by dividends."""
@@ -75,7 +78,7 @@ class Block:
     @property
     def leaves(self) -> list[bytes]:
         """What the root of the extrinsics is over."""
-        return [canonical(signed.plain()) for signed in self.extrinsics]
+        return [signed.spelled for signed in self.extrinsics]
 
     @property
     def header(self) -> dict[str, Any]:
@@ -96,17 +99,16 @@ class Block:
 
     def line(self) -> bytes:
         """The block as a line of the ledger, without its end."""
-        header = self.header
-        return canonical(
-            {
-                "header": header,
-                "sha256": hashlib.sha256(canonical(header)).hexdigest(),
-                "signature": self.signature,
-                "extrinsics": [signed.plain() for signed in self.extrinsics],
-                "outcomes": list(self.outcomes),
-                "epoch": self._epoch,
-            }
-        )
+        header = canonical(self.header)
+        parts = {  # in the order of a canonical spelling; extrinsics know theirs
+            "epoch": canonical(self._epoch),
+            "extrinsics": b"[%b]" % b",".join(self.leaves),
+            "header": header,
+            "outcomes": canonical(list(self.outcomes)),
+            "sha256": canonical(hashlib.sha256(header).hexdigest()),
+            "signature": canonical(self.signature),
+        }
+        return b"{%b}" % b",".join(b"%b:%b" % (canonical(name), part) for name, part in parts.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,10 @@ def seal(authority: Account, block: Block) -> Sealed:
 
 def block_of(line: bytes) -> tuple[Block, str]:
     """The block of a ledger's line, and the hash that the line states. Raises ValueError for anything else."""
-    value = json.loads(line)
+    try:
+        value = json.loads(line)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(value, dict) or set(value) != {
         "header",
         "sha256",
@@ -144,19 +149,17 @@ def block_of(line: bytes) -> tuple[Block, str]:
         "epoch",
     }:
         raise ValueError("a block has header, sha256, signature, extrinsics, outcomes and epoch")
-    header = value["header"]
-    if (
-        not isinstance(header, dict)
-        or not isinstance(header.get("height"), int)
-        or not isinstance(value["extrinsics"], list)
-    ):
-        raise ValueError("the header has a height, and extrinsics are a list")
+    header, extrinsics, outcomes = value["header"], value["extrinsics"], value["outcomes"]
+    if not isinstance(header, dict) or not _is_height(header.get("height")):
+        raise ValueError("the header has a height")
+    if not isinstance(extrinsics, list) or not isinstance(outcomes, list) or len(extrinsics) != len(outcomes):
+        raise ValueError("extrinsics and their outcomes are lists, equally long")
     block = Block(
         header["height"],
         str(header.get("parent")),
         bool(header.get("closing")),
-        tuple(signed_of(entry) for entry in value["extrinsics"]),
-        tuple(str(outcome) for outcome in value["outcomes"]),
+        tuple(signed_of(entry) for entry in extrinsics),
+        tuple(str(outcome) for outcome in outcomes),
         None if value["epoch"] is None else _epoch_of(value["epoch"]),
         str(value["signature"]),
     )
@@ -179,8 +182,30 @@ def records_of(blocks: Sequence[Block], public: str) -> Iterator[tuple[int, int,
 def _epoch_of(value: Any) -> Epoch:
     if not isinstance(value, dict) or set(value) != {"height", "blocks", "shares", "owner", "burned"}:
         raise ValueError("an epoch has height, blocks, shares, owner and burned")
-    try:
-        shares = tuple(Share(*row) for row in value["shares"])
-    except TypeError as error:
-        raise ValueError(f"a share of an epoch has {len(Share._fields)} entries") from error
+    whole = _is_height(value["height"]) and _is_height(value["blocks"])
+    if not whole or not isinstance(value["shares"], list) or not all(_is_share(row) for row in value["shares"]):
+        raise ValueError(
+            "height and blocks of an epoch are whole numbers, shares are rows of a slot, a key and numbers"
+        )
+    if not _are_numbers([value["owner"], value["burned"]]):
+        raise ValueError("what an epoch pays the owner and burns are numbers")
+    shares = tuple(Share(*row) for row in value["shares"])
     return Epoch(value["height"], value["blocks"], shares, value["owner"], value["burned"])
+
+
+def _is_share(row: Any) -> bool:
+    return (
+        isinstance(row, list)
+        and len(row) == len(Share._fields)
+        and _is_height(row[0])
+        and isinstance(row[1], str)
+        and _are_numbers(row[2:])
+    )
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) and 0 <= value < _TOO_MUCH for value in values)
+
+
+def _is_height(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _TOO_HIGH

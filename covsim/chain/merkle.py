@@ -1,7 +1,7 @@
 """Merkle trees over byte strings: one root for many leaves, and a short proof that a leaf is among them.
 
 Leaves and inner nodes are hashed under different prefixes, so that neither passes for the other; an odd node moves up
-as it is. Source: RFC 6962, section 2.1, whose split differs.
+as it is, which makes the same tree as a split at the largest power of two. Source: RFC 6962, section 2.1.
 """
 
 from __future__ import annotations

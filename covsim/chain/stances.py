@@ -62,16 +62,20 @@ class Stances:
             if holder.slot < len(row):
                 row[holder.slot] = 0.0
 
+    def in_force(self, public: str, slots: Slots) -> dict[int, float]:
+        """A validator's open weights by slot, without those decided before the slot's holder came, or in that block."""
+        stance = self.shown.get(public)
+        if stance is None:
+            return {}
+        since = stance.decided_at
+        return {slot: weight for slot, weight in stance.weights.items() if slots.holders[slot].registered_at < since}
+
     def matrix(self, slots: Slots, validators: Sequence[Holder], n: int) -> Floats:
-        """Weights [V, n]: entries to oneself, or decided before the slot's holder came, count as 0."""
+        """Weights in force [V, n]; entries to oneself count as 0."""
         weights = np.zeros((len(validators), n))
-        since = np.array([slots.holders[slot].registered_at for slot in range(n)])
         for row, validator in zip(weights, validators, strict=True):
-            stance = self.shown.get(validator.public)
-            if stance is None:
-                continue
-            row[list(stance.weights)] = list(stance.weights.values())
-            row[since > stance.decided_at] = 0.0
+            given = self.in_force(validator.public, slots)
+            row[list(given)] = list(given.values())
             row[validator.slot] = 0.0
         return weights
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from covsim.chain import ledger
 from covsim.chain.accounts import Account, is_signed
@@ -39,14 +39,16 @@ class Ledger:
     """What could be read of a ledger.
 
     Attributes:
-        blocks: those that are sound in themselves.
-        head: the hash of the last of them, as its line states it.
+        blocks: those that are sound in themselves, at whatever place.
+        num_lines: how many lines there are, sound or not.
+        head: the hash of the last line's block, as the line states it; None if that is no sound block.
         faults: in the order of the lines.
         slots: slots by the names of their holders, from each height on at which somebody registered.
     """
 
     blocks: tuple[Block, ...]
-    head: str
+    num_lines: int
+    head: str | None
     faults: tuple[Fault, ...]
     slots: tuple[tuple[int, dict[str, int]], ...]
 
@@ -58,43 +60,83 @@ class Ledger:
 def read(data: bytes, settings: ChainSettings, seed: int) -> Ledger:
     """Check a ledger's bytes.
 
-    Run again is only what comes before the first line that cannot be trusted.
+    Run again is only what comes before the first line that cannot be trusted; each line behind it is held against the
+    one before.
 
     Args:
         data: of the whole file.
         settings, seed: of the scenario.
     """
-    lines = data.split(b"\n")
-    faults = [] if lines[-1] == b"" else [Fault(len(lines), "the last line has no end")]
-    authority, chain = Account.derive(seed, ledger.AUTHORITY).public, Chain(settings, seed)
-    blocks: list[Block] = []
-    slots: list[tuple[int, dict[str, int]]] = []
-    head, height, sound = ledger.GENESIS, -1, True
-    for number, line in enumerate(lines[:-1], start=1):
+    *lines, rest = data.split(b"\n")
+    reader = _Reader(Account.derive(seed, ledger.AUTHORITY).public, Chain(settings, seed))
+    for number, line in enumerate(lines, start=1):
+        reader.take(number, line)
+    num_lines = len(lines) + (rest != b"")
+    if rest:
+        reader.faults.append(Fault(num_lines, "the last line has no end"))
+    head = None if rest else reader.head
+    return Ledger(tuple(reader.blocks), num_lines, head, tuple(reader.faults), tuple(reader.slots))
+
+
+@dataclass
+class _Reader:
+    """Takes line after line.
+
+    Args:
+        authority: the public key that signs blocks.
+        chain: on which blocks are run again, as long as no line was faulty.
+    """
+
+    authority: str
+    chain: Chain
+    head: str | None = ledger.GENESIS  # hash of the line before, None if it is not known
+    before: Block | None = None  # the last that is sound in itself
+    blocks: list[Block] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    slots: list[tuple[int, dict[str, int]]] = field(default_factory=list)
+
+    def take(self, number: int, line: bytes) -> None:
+        """Check the next line."""
         try:
-            block, stated = _parsed(line, authority)
-            if block.parent != head:
-                raise ValueError(f"it follows block {_short(block.parent)}, the line before is {_short(head)}")
-            if block.height <= height:
-                raise ValueError(f"its height {block.height} is not above {height}")
-            if sound:
-                _run_again(chain, block, stated)
+            block, stated = _parsed(line, self.authority)
         except ValueError as problem:
-            faults.append(Fault(number, str(problem)))
-            sound = False
-            continue
-        blocks.append(block)
-        if sound and any(isinstance(signed.call, Register) for signed in block.extrinsics):
-            slots.append((block.height, {holder.name: holder.slot for holder in chain.slots.holders.values()}))
-        head, height = stated, block.height
-    return Ledger(tuple(blocks), head, tuple(faults), tuple(slots))
+            self.faults.append(Fault(number, str(problem)))
+            self.head = None
+            return
+        try:
+            self._check_place(block)
+            if not self.faults:
+                self._run(block, stated)
+        except ValueError as problem:
+            self.faults.append(Fault(number, str(problem)))
+        self.blocks.append(block)
+        self.head, self.before = stated, block
+
+    def _check_place(self, block: Block) -> None:
+        """Raises ValueError for a block that cannot follow the line before."""
+        if self.head not in (None, block.parent):
+            raise ValueError(f"it follows block {_short(block.parent)}, the line before is {_short(str(self.head))}")
+        if self.before is not None and block.height <= self.before.height:
+            raise ValueError(f"its height {block.height} is not above {self.before.height}")
+        if self.before is not None and self.before.closing:
+            raise ValueError(f"block {block.height}: it comes behind the block that closes the run")
+
+    def _run(self, block: Block, stated: str) -> None:
+        """Run a block again, and note who holds which slot after it."""
+        tempo, before = self.chain.settings.tempo, 0 if self.before is None else self.before.height
+        ended = (before // tempo + 1) * tempo
+        if block.height > ended and not block.closing:
+            raise ValueError(f"block {block.height}: the epoch that ended at {ended} was not paid")
+        _run_again(self.chain, block, stated)
+        if any(isinstance(signed.call, Register) for signed in block.extrinsics):
+            self.slots.append((block.height, {held.name: held.slot for held in self.chain.slots.holders.values()}))
 
 
 def _parsed(line: bytes, authority: str) -> tuple[Block, str]:
     """A line's block and the hash it states, if the line is consistent in itself. Raises ValueError."""
     try:
         block, stated = ledger.block_of(line)
-    except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
+    except ValueError as error:
         raise ValueError(f"it is no block: {error}") from error
     header = canonical(block.header)
     if not is_signed(authority, header, block.signature):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import pandas as pd
 from covsim.gauntlet.evidence import Evidence, Status
 from covsim.nodes.rescoring import Turn
 from covsim.registry import did_you_mean
+from covsim.scenario.schema import LONGEST_NAME
 
 
 class BadEvidence(ValueError):
@@ -33,28 +35,36 @@ class Column:
 
 
 _REQUIRED = object()
+LOSSES = ("own_before", "own_after", "random_before", "random_after")
 
 
-def _whole(least: int, default: Any = _REQUIRED) -> Column:
-    return Column(int, default, lambda value: value >= least, f"a whole number from {least} up")
+def _whole(least: int, most: int, default: Any = _REQUIRED) -> Column:
+    return Column(int, default, lambda value: least <= value <= most, f"a whole number from {least} to {most}")
 
 
 def _number(fits: Callable[[float], bool], wants: str, default: Any = math.nan) -> Column:
     return Column(float, default, lambda value: math.isnan(value) or fits(value), wants)
 
 
+def _is_name(value: str) -> bool:
+    return len(value) <= LONGEST_NAME and _NAME.fullmatch(value) is not None
+
+
 def _flag(default: bool) -> Column:
     return Column(bool, default, lambda value: True, "true or false")
 
 
-_LOSS = _number(lambda value: True, "a number")  # what is not finite or positive is the scoring's to judge
+_MOST = 99_999  # as many rounds and peers as a scenario has
+_MOST_S = 10 * 365 * 86_400.0  # a date in seconds since 1970 is more
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_LOSS = _number(lambda value: value >= 0, "nats per token, from 0 up")  # infinite is the scoring's to judge
 _SECONDS = _number(math.isfinite, "seconds")
 
 COLUMNS: dict[str, Column] = {
-    "round": _whole(0),
-    "simulated_s": _number(lambda value: 0 <= value < math.inf, "seconds from the start of the run", _REQUIRED),
-    "validator": Column(str, _REQUIRED, bool, "a name"),
-    "uid": _whole(0),
+    "round": _whole(0, _MOST),
+    "simulated_s": _number(lambda value: 0 <= value <= _MOST_S, "seconds from the start, at most 10 years", _REQUIRED),
+    "validator": Column(str, _REQUIRED, _is_name, f"a name of {LONGEST_NAME} letters a to z, digits, - and _ at most"),
+    "uid": _whole(0, _MOST),
     "status": Column(str, _REQUIRED, lambda value: value in get_args(Status), f"one of {', '.join(get_args(Status))}"),
     "problem": Column(str, "", lambda value: True, "a text"),
     "stored_s": _SECONDS,
@@ -68,7 +78,7 @@ COLUMNS: dict[str, Column] = {
     "random_before": _LOSS,
     "random_after": _LOSS,
     "overlap": _number(lambda value: 0 <= value <= 1 + 1e-9, "a share from 0 to 1"),
-    "overlap_with": _whole(-1, -1),
+    "overlap_with": _whole(-1, _MOST, -1),
     "overlap_stored_s": _SECONDS,
     "steps_behind": _number(lambda value: value >= 0, "outer steps from 0 up"),
     "active": _flag(True),
@@ -89,12 +99,8 @@ def read_evidence(path: Path) -> pd.DataFrame:
     if missing:
         raise BadEvidence(f"{path}: column {missing[0]!r} is missing")
     whole = pd.DataFrame({name: _checked(path, frame, name, column) for name, column in COLUMNS.items()})
-    again = whole.duplicated(["round", "validator", "uid"])
-    if again.any():
-        row = whole[again].iloc[0]
-        raise BadEvidence(
-            f"{path}: row {_first(again)}: uid {row['uid']} stands twice in round {row['round']} of {row['validator']}"
-        )
+    for check in (_each_once, _makes_sense, _in_the_order_of_time):
+        check(path, whole)
     return whole
 
 
@@ -114,6 +120,46 @@ def _checked(path: Path, frame: pd.DataFrame, name: str, column: Column) -> list
             raise BadEvidence(f"{path}: row {row}: {name} must be {column.wants}, not {value!r}")
         values.append(known)
     return values
+
+
+def _each_once(path: Path, frame: pd.DataFrame) -> None:
+    again = frame.duplicated(["round", "validator", "uid"])
+    if again.any():
+        row = frame[again].iloc[0]
+        raise BadEvidence(
+            f"{path}: row {_first(again)}: uid {row['uid']} stands twice in round {row['round']} of {row['validator']}"
+        )
+
+
+def _makes_sense(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse rows whose columns contradict each other: scoring would pass over them in silence. Runs write none."""
+    asked = frame["on_gather_list"] | frame["asked_as_reserve"]
+    looked_at = frame["evaluated"] | asked
+    measured = frame["evaluated"] & (frame["status"] == "ok")
+    contradictions = [
+        *((name, ~frame["evaluated"] & frame[name].notna(), "is given, but evaluated is false") for name in LOSSES),
+        *((name, measured & frame[name].isna(), "is empty, but the row is evaluated and ok") for name in LOSSES),
+        ("asked_as_reserve", frame["on_gather_list"] & frame["asked_as_reserve"], "is true, and on_gather_list is too"),
+        ("gathered", frame["gathered"] & ~asked, "is true, but on_gather_list and asked_as_reserve are false"),
+        ("status", ~looked_at & (frame["status"] != "unseen"), "must be unseen, for evaluated, on_gather_list and "
+         "asked_as_reserve are false"),
+    ]  # fmt: skip
+    for name, wrong, why in contradictions:
+        if wrong.any():
+            raise BadEvidence(f"{path}: row {_first(wrong)}: {name} {why}")
+
+
+def _in_the_order_of_time(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse a validator that is done with a round before it is done with the one before."""
+    done = frame.groupby(["validator", "round"], sort=True)["simulated_s"].max().reset_index()
+    back = done.groupby("validator")["simulated_s"].diff() < 0
+    if back.any():
+        late = done[back].iloc[0]
+        window = (frame["validator"] == late["validator"]) & (frame["round"] == late["round"])
+        raise BadEvidence(
+            f"{path}: row {_first(window)}: simulated_s of round {late['round']} of {late['validator']} "
+            "lies before that of an earlier round"
+        )
 
 
 def _converted(kind: type, value: Any) -> Any:

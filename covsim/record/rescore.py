@@ -6,13 +6,14 @@ Open loop: evidence is of the run as it was. What would have been trained after 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from covsim.chain.economics import EconomicsSettings
 from covsim.events import (
     EpochSettled,
     Evaluated,
@@ -22,73 +23,71 @@ from covsim.events import (
     Registered,
     RunStopped,
     Scored,
+    Trained,
+    Transferred,
     ValidatorSettled,
+    WindowOpened,
 )
+from covsim.nodes.purse import Purses
 from covsim.nodes.rescoring import Joining, Turn, rescore
 from covsim.record.events_file import read_events
 from covsim.record.evidence_file import BadEvidence, read_evidence, turns_of
+from covsim.record.other_rules import CannotRescore, with_rules
 from covsim.record.runner import CannotResume, scenario_of
 from covsim.scenario import Scenario
 from covsim.scenario.loading import loads
 from covsim.scenario.resolve import yaml_text
+
+__all__ = ["OPEN_LOOP", "CannotRescore", "Case", "Outcome", "compared", "open_case", "outcome", "with_rules"]
 
 OPEN_LOOP = (
     "OPEN LOOP: the evidence is of the run as it was; "
     "what would have been trained after a different selection is not known"
 )
 
-SECTIONS = ("gauntlet", "selection", "chain", "validators")
-"""What can be changed after the fact."""
-
-EVIDENCE_BOUND = (
-    "evaluated_per_window",
-    "bins",
-    "active_windows",
-    "own_sequences",
-    "random_sequences",
-    "trial_factor",
-    "overlap.among",
-    "quirks.overlap_by_previous_stamps",
-    "quirks.reserve_unchecked",
-    "quirks.empty_gather_judged",
-    "sync.samples_per_tensor",
-    "sync.average_decay",
-    "sync.deadline",
-)
-"""Settings of the Gauntlet that decide what evidence there is."""
-
-
-class CannotRescore(ValueError):
-    """There is nothing to score again, or not by these rules; the message is one line."""
+NUMBERS = ("mu", "sigma", "ordinal", "final_score", "tokens", "profit", "selected_rounds")
+"""What is compared of every peer."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """Something to be scored: its scenario, turns, peers and end; and what was recorded, None for bare evidence."""
+    """Something to be scored: its scenario, turns, peers and end; and what was recorded, None for bare evidence.
+
+    Attributes:
+        work: what cost peers something, and when windows opened, in the order of time; empty where it is not known.
+    """
 
     scenario: Scenario
     turns: Sequence[Turn]
     joined: Sequence[Joining]
     end_s: float
     recorded: Outcome | None
+    work: Sequence[Event] = ()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What rules led to: verdicts of every validator, gather lists and payments, in the order of time."""
+    """What rules led to: all validators' verdicts, lists, payments and slots, in the order of time; and the prices."""
 
     verdicts: tuple[Evaluated, ...]
     lists: tuple[ListPublished, ...]
     epochs: tuple[EpochSettled, ...]
+    slots: tuple[Registered, ...]
+    prices: EconomicsSettings
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Outcome:
+    def of(cls, events: Iterable[Event], prices: EconomicsSettings) -> Outcome:
         """Sort out the events of a run or of a rescoring."""
-        kept: dict[type[Event], list[Any]] = {Evaluated: [], ListPublished: [], EpochSettled: []}
+        kept: dict[type[Event], list[Any]] = {Evaluated: [], ListPublished: [], EpochSettled: [], Registered: []}
         for event in events:
             if type(event) in kept:
                 kept[type(event)].append(event)
-        return cls(tuple(kept[Evaluated]), tuple(kept[ListPublished]), tuple(kept[EpochSettled]))
+        verdicts, lists, epochs, slots = map(tuple, kept.values())
+        return cls(verdicts, lists, epochs, slots, prices)
+
+
+_WORK = (WindowOpened, Trained, Transferred)
+_KINDS = (Evaluated, ListPublished, EpochSettled, NodeJoined, Registered, RunStopped, Scored, ValidatorSettled)
 
 
 def open_case(path: Path) -> Case:
@@ -104,36 +103,22 @@ def outcome(case: Case, scenario: Scenario) -> Outcome:
     """What a scenario's rules make of a case's evidence."""
     events: list[Event] = []
     rescore(scenario, case.turns, case.joined, case.end_s, [events.append])
-    return Outcome.of(events)
-
-
-def with_rules(scenario: Scenario, overrides: Sequence[str]) -> Scenario:
-    """The scenario with other rules; a preset stands for its rules, with what evidence depends on as it was.
-
-    Raises:
-        CannotRescore: an override needs a run of its own.
-        ScenarioError: an override is wrong.
-    """
-    for text in overrides:
-        _check_override(text)
-    given = scenario.model_dump(mode="json", exclude_none=True)
-    preset = next((text.partition("=")[2] for text in overrides if text.startswith("gauntlet.preset=")), None)
-    if preset is not None:
-        given["gauntlet"] = {"preset": scenario.gauntlet.preset} | _kept(given["gauntlet"])
-    return loads(yaml_text(given), "the run's scenario", overrides)
+    return Outcome.of(events, scenario.economics)
 
 
 def compared(case: Case, before: Outcome, after: Outcome) -> pd.DataFrame:
-    """A row per peer: cohort, and rating, final score, tokens and selected rounds before and after.
+    """A row per peer: cohort, and rating, final score, tokens, profit and selected rounds before and after.
 
-    Rating and score are the leading validator's, as its last verdict left them; NaN for who never had one.
+    Rating and score are the leading validator's, as its last verdict left them; NaN for who never had one. The one that
+    leads is that of the highest recorded stake, before and after. Profit is NaN where it is not known what work cost:
+    of bare evidence, and where traffic has a price and single transfers were not recorded.
     """
     lead, rounds = case.scenario.validators_by_stake[0], 1 + max((turn.round for turn in case.turns), default=-1)
-    sides = {"before": _by_peer(before, lead, rounds), "after": _by_peer(after, lead, rounds)}
+    sides = {"before": _by_peer(case, before, lead, rounds), "after": _by_peer(case, after, lead, rounds)}
     rows = []
     for joining in sorted(case.joined, key=lambda joining: joining.uid):
         row: dict[str, Any] = {"uid": joining.uid, "cohort": joining.cohort}
-        for name in ("mu", "sigma", "ordinal", "final_score", "tokens", "selected_rounds"):
+        for name in NUMBERS:
             row |= {f"{name}_{side}": numbers[name].get(joining.uid, math.nan) for side, numbers in sides.items()}
         rows.append(row)
     frame = pd.DataFrame(rows)
@@ -141,10 +126,9 @@ def compared(case: Case, before: Outcome, after: Outcome) -> pd.DataFrame:
     return frame.fillna(dict.fromkeys(paid, 0.0))
 
 
-def _by_peer(found: Outcome, lead: str, rounds: int) -> dict[str, dict[int, float]]:
-    numbers: dict[str, dict[int, float]] = {
-        name: {} for name in ("mu", "sigma", "ordinal", "final_score", "tokens", "selected_rounds")
-    }
+def _by_peer(case: Case, found: Outcome, lead: str, rounds: int) -> dict[str, dict[int, float]]:
+    numbers: dict[str, dict[int, float]] = {name: {} for name in NUMBERS}
+    numbers["profit"] = _profits(case, found)
     for verdict in found.verdicts:
         if verdict.validator == lead:
             numbers["mu"][verdict.uid], numbers["sigma"][verdict.uid] = verdict.mu, verdict.sigma
@@ -153,11 +137,31 @@ def _by_peer(found: Outcome, lead: str, rounds: int) -> dict[str, dict[int, floa
     for epoch in found.epochs:
         for uid, tokens in epoch.paid:
             numbers["tokens"][uid] = numbers["tokens"].get(uid, 0.0) + tokens
-    for round in range(rounds):
-        in_force = [published for published in found.lists if published.effective_window <= round + 1]
-        for uid in in_force[-1].selected if in_force else ():
-            numbers["selected_rounds"][uid] = numbers["selected_rounds"].get(uid, 0.0) + 1
+    for published, num_rounds in _rounds_in_force(found.lists, rounds):
+        for uid in published.selected:
+            numbers["selected_rounds"][uid] = numbers["selected_rounds"].get(uid, 0.0) + num_rounds
     return numbers
+
+
+def _rounds_in_force(lists: Sequence[ListPublished], rounds: int) -> Iterator[tuple[ListPublished, int]]:
+    """Each list with the number of rounds in whose exchange, a window after the round's, it was the newest in force."""
+    begins = [max(0, published.effective_window - 1) for published in lists]
+    for published, first, end in zip(lists, begins, [*begins[1:], rounds], strict=True):
+        yield published, max(0, min(end, rounds) - first)
+
+
+def _profits(case: Case, found: Outcome) -> dict[int, float]:
+    """By uid, what tokens were worth minus what work cost, at the prices of an outcome; empty where it is not known.
+
+    An epoch that ends as a window opens is paid in that window, as the table of epochs has it.
+    """
+    traffic_counts = found.prices.upload_per_gb or found.prices.download_per_gb
+    if not case.work or (traffic_counts and case.scenario.record.level != "transfers"):
+        return {}
+    purses = Purses(found.prices, case.scenario.planned_rounds)
+    for event in sorted([*case.work, *found.slots, *found.epochs], key=lambda event: event.time_s):
+        purses.observe(event)
+    return {each.uid: math.fsum(purses.profits(each.uid, sorted(purses.accounts[each.uid]))) for each in case.joined}
 
 
 def _of_run(folder: Path) -> Case:
@@ -168,8 +172,10 @@ def _of_run(folder: Path) -> Case:
     table, log = folder / "evidence.parquet", folder / "events.jsonl.gz"
     if not table.is_file() or not log.is_file():
         raise CannotRescore(f"{folder}: it has no evidence; it was recorded at level {scenario.record.level}, or cut")
-    kinds = (Evaluated, ListPublished, EpochSettled, NodeJoined, Registered, RunStopped, Scored, ValidatorSettled)
-    events = list(read_events(log, kinds))
+    try:
+        events = list(read_events(log, (*_WORK, *_KINDS)))
+    except KeyError as error:
+        raise CannotRescore(f"{log}: an event has no {error}; another version of covsim has written it") from error
     peers = {event.uid: event.cohort for event in events if isinstance(event, NodeJoined) and event.uid >= 0}
     registered = {event.uid: event.time_s for event in events if isinstance(event, Registered) and event.uid >= 0}
     return Case(
@@ -177,7 +183,8 @@ def _of_run(folder: Path) -> Case:
         turns=_all_turns(turns_of(read_evidence(table)), events),
         joined=[Joining(uid, peers[uid], time_s) for uid, time_s in registered.items()],
         end_s=next(event.time_s for event in events if isinstance(event, RunStopped)),
-        recorded=Outcome.of(events),
+        recorded=Outcome.of(events, scenario.economics),
+        work=[event for event in events if isinstance(event, _WORK)],
     )
 
 
@@ -235,25 +242,3 @@ def _of_evidence(path: Path) -> Case:
         end_s=float(frame["simulated_s"].max()),
         recorded=None,
     )
-
-
-def _check_override(text: str) -> None:
-    path = text.lstrip("+~").partition("=")[0].strip()
-    section, _, rest = path.partition(".")
-    bound = next((name for name in EVIDENCE_BOUND if rest == name or name.startswith(f"{rest}.")), None)
-    if section not in SECTIONS:
-        raise CannotRescore(f"{path}: the run would have to be made again; here only {', '.join(SECTIONS)} can change")
-    if section == "gauntlet" and rest and bound is not None:
-        raise CannotRescore(f"{path}: the evidence was gathered with it; run the scenario again with another value")
-    if section == "validators" and not rest.endswith(".stake"):
-        raise CannotRescore(f"{path}: of a validator only the stake can change after the fact")
-
-
-def _kept(gauntlet: Mapping[str, Any]) -> dict[str, Any]:
-    """What evidence depends on, out of a section of the Gauntlet's settings."""
-    kept: dict[str, Any] = {}
-    for name in EVIDENCE_BOUND:
-        section, _, key = name.rpartition(".")
-        source = gauntlet[section] if section else gauntlet
-        (kept.setdefault(section, {}) if section else kept)[key] = source[key]
-    return kept

@@ -8,7 +8,9 @@ Each is runs over seeds, judged by stated rules.
 * `study`: arms, seeds, equal tokens, and one tidy table
 * `error_feedback`, `replicas`, `model_size`, `four_bits`, `density`, `centralized`: a study each
 * `scoring_study`: a study that says itself what to read of a run
-* `ratings`, `copies`, `noise`: one each; `open_loop` and `measured_again` ask a run's tape for what they measure
+* `ratings`, `copies`, `noise`: one each
+* `open_loop`, `measured_again`: what a run's tape still knows, and its payloads under other evaluations; `overlaps` and
+  `evaluations` read with them what `copies` and `noise` judge
 * `sizes`: rows about payload sizes, by formula
 * `tables`, `drawing`: what they share in reading a table and in drawing it
 * `verdicts`: rows of `results/published/papers.csv`, and the table in the docs

@@ -1,13 +1,11 @@
 """D3: does the overlap of top-k indices tell copies from honest work?
 
-All payloads of every round of a run with real training are compared with each other, whoever was gathered. What the
-check would say of them follows from the payloads and the store's stamps alone.
+All payloads of every round of a run with real training are compared with each other (`overlaps`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,19 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from covsim.gauntlet.checks import Overlap, find_overlaps, overlap_matrix
-from covsim.nodes.gather import Submission
-from covsim.record.runner import Run
 from covsim.report import style
-from covsim.sweep.papers.open_loop import Exchanged, Replay
+from covsim.sweep.papers.overlaps import LEVEL, SHOWN_SEED, read
 from covsim.sweep.papers.scoring_study import ScoringStudy, Tables, headed
 from covsim.sweep.papers.study import Arm, Scale
 from covsim.sweep.papers.verdicts import Verdict, ruled
 
 BASE = "gauntlet/d3"
-LEVEL = 0.4
-"""The lowest overlap that costs anything, as deployed."""
-
 FROM_ROUND = 20
 """From which on it does."""
 
@@ -39,108 +31,9 @@ FEWEST_PAIRS = 2000
 EARLY = 3
 """The first rounds, in which a trial saw honest pairs at 0.40 to 0.46."""
 
-SHOWN_SEED = 1
-"""Whose weights and pay are published."""
-
 
 def _arms(_: Scale) -> list[Arm]:
     return [Arm("66 honest, 8 copycats", BASE, {}, {})]
-
-
-def read(run: Run, _: Scale) -> Tables:
-    """Honest pairs and copies by round; of one seed also the weights and the pay."""
-    replay = Replay(run.folder)
-    behaviors = replay.behaviors
-    rounds = [(exchanged, _compared(exchanged, behaviors)) for exchanged in replay.rounds()]
-    tables = {"": pd.DataFrame([{"round": exchanged.round, **found} for exchanged, found in rounds])}
-    if replay.scenario.seed == SHOWN_SEED:
-        tables |= {"-weights": _weights(run, behaviors), "-pay": _pay(replay.peers)}
-    return tables
-
-
-def _compared(exchanged: Exchanged, behaviors: Mapping[int, str]) -> dict[str, Any]:
-    """What overlaps say of a round."""
-    submissions = exchanged.submissions
-    honest = [each for each in submissions if behaviors[each.uid] == "honest"]
-    own, before = _found(submissions, None), _found(submissions, exchanged.previous_stored_s)
-    return {**_honest_pairs(honest), **_copies(submissions, behaviors, exchanged.entered, own, before)}
-
-
-def _found(submissions: Sequence[Submission], previous_stored_s: Mapping[int, float] | None) -> dict[int, Overlap]:
-    """What the check finds among these, by their own stamps or by those of the round before."""
-    uids = [each.uid for each in submissions]
-    stamps = None if previous_stored_s is None else [previous_stored_s[uid] for uid in uids]
-    return find_overlaps(uids, [each.stored_s for each in submissions], [each.decoded for each in submissions], stamps)
-
-
-def _honest_pairs(honest: Sequence[Submission]) -> dict[str, Any]:
-    """Pairs of honest payloads: how many, how alike, and how alike if tensors that are sent whole counted, too."""
-    matrix = overlap_matrix([each.decoded for each in honest]).numpy()
-    upper = np.triu_indices(len(honest), 1)
-    pairs = matrix[upper]
-    whole = np.array([float((each.decoded.kept_share == 1).float().mean()) for each in honest])
-    share_whole = (whole[:, None] + whole[None]) / 2
-    counted = (share_whole + (1 - share_whole) * matrix)[upper]
-    return {
-        "pairs": len(pairs),
-        "mean": pairs.mean(),
-        "median": np.median(pairs),
-        "largest": pairs.max(),
-        "at_level": int((pairs >= LEVEL).sum()),
-        "sent_whole": whole.mean(),
-        "largest_with_whole": counted.max(),
-        "at_level_with_whole": int((counted >= LEVEL).sum()),
-    }
-
-
-def _copies(
-    submissions: Sequence[Submission],
-    behaviors: Mapping[int, str],
-    entered: frozenset[int],
-    own: Mapping[int, Overlap],
-    before: Mapping[int, Overlap],
-) -> dict[str, Any]:
-    """Exact copies: how many, and who is blamed for them, by stamps of this round and of the round before.
-
-    A copy's original is the first payload of the same bytes. `comparable` are copies that the deployed check could see:
-    both entered the lead validator's gather.
-    """
-    first: dict[str, Submission] = {}
-    for each in sorted(submissions, key=lambda each: (each.stored_s, each.uid)):
-        first.setdefault(each.sha256, each)
-    copies = [each for each in submissions if first[each.sha256] is not each]
-    originals = {each.sha256: first[each.sha256] for each in copies}.values()
-    return {
-        "copies": len(copies),
-        "flagged": sum(_is_flagged(each.uid, own) for each in copies),
-        "originals": len(originals),
-        "originals_flagged": sum(_is_flagged(each.uid, own) for each in originals),
-        "flagged_by_previous": sum(_is_flagged(each.uid, before) for each in copies),
-        "originals_flagged_by_previous": sum(_is_flagged(each.uid, before) for each in originals),
-        "comparable": sum({each.uid, first[each.sha256].uid} <= entered for each in copies),
-        "honest": sum(behaviors[each.uid] == "honest" for each in submissions),
-        "honest_flagged": sum(behaviors[each.uid] == "honest" and _is_flagged(each.uid, own) for each in submissions),
-    }
-
-
-def _is_flagged(uid: int, found: Mapping[int, Overlap]) -> bool:
-    return uid in found and found[uid].share >= LEVEL
-
-
-def _weights(run: Run, behaviors: Mapping[int, str]) -> pd.DataFrame:
-    """The stake-weighted mean of what validators handed to the chain, by round and peer."""
-    weights = pd.read_parquet(run.folder / "weights.parquet")
-    stakes = pd.Series({name: each.stake for name, each in Replay(run.folder).scenario.validators.items()})
-    weights["share"] = weights["weight"] * weights["validator"].map(stakes / stakes.sum())
-    rows = weights[weights["uid"] >= 0].groupby(["round", "uid"], as_index=False)["share"].sum()
-    return rows.assign(behavior=rows["uid"].map(behaviors))
-
-
-def _pay(peers: pd.DataFrame) -> pd.DataFrame:
-    """Tokens so far of a peer, by round and cohort: the mean, the least and the most."""
-    rows = peers.sort_values("round")
-    earned = rows.groupby("uid")["payout"].cumsum().groupby([rows["cohort"], rows["round"]])
-    return pd.DataFrame({"mean": earned.mean(), "min": earned.min(), "max": earned.max()}).reset_index()
 
 
 def derive(tables: Tables) -> Tables:
@@ -194,7 +87,7 @@ def _false_positives(table: pd.DataFrame) -> Verdict:
 
 
 def _flagged(table: pd.DataFrame) -> Verdict:
-    """Reproduced: every exact copy is flagged and no original. Not: one is not, or an original is."""
+    """Reproduced: every exact copy is blamed for it and no original. Not: one is not, or an original is."""
     copies, flagged = int(table["copies"].sum()), int(table["flagged"].sum())
     originals, blamed = int(table["originals"].sum()), int(table["originals_flagged"].sum())
     return Verdict(
@@ -203,11 +96,10 @@ def _flagged(table: pd.DataFrame) -> Verdict:
         claim="every exact copy is flagged, as the later uploader by the stamps of its own round; all rounds",
         source="code",
         expected="all copies, no original",
-        rule="every copy and no original; not: a copy is missed",
-        ours=f"{flagged:,} of {copies:,} copies, {blamed} of {originals:,} originals"
-        + (" (which overlap with somebody earlier, in the first rounds)" if blamed else ""),
+        rule="every copy is blamed for it and no original; not: one is missed, or an original is blamed",
+        ours=f"{flagged:,} of {copies:,} copies, {blamed} of {originals:,} originals are blamed for a copy",
         error="-",
-        status=ruled(copies > 0 and flagged == copies and blamed == 0, flagged < copies),
+        status=ruled(copies > 0 and flagged == copies and blamed == 0, flagged < copies or blamed > 0),
     )
 
 
@@ -222,8 +114,8 @@ def _by_previous_stamps(table: pd.DataFrame) -> Verdict:
         claim="the deployed check goes by the stamps of the round before, and may blame the original",
         source="code",
         expected="not always the copy",
-        rule="an original is flagged from round 1 on, or a copy is not; not: neither",
-        ours=f"{flagged:,} of {copies:,} copies and {blamed:,} of {originals:,} originals are flagged; "
+        rule="an original is blamed from round 1 on, or a copy is not; not: neither",
+        ours=f"{flagged:,} of {copies:,} copies and {blamed:,} of {originals:,} originals are blamed; "
         f"of all copies {int(table['comparable'].sum()):,} of {int(table['copies'].sum()):,} were in one gather with "
         "their original, which alone are compared",
         error="-",
@@ -261,7 +153,7 @@ def draw(tables: Tables, verdicts: Sequence[Verdict]) -> dict[str, Figure]:
 def _overlaps(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     figure = headed(
         "Does the overlap of sent positions tell copies from honest work?",
-        "Every pair of payloads of a round, a line per seed. Tensors that are sent whole count only where that is said.",
+        "Every pair of payloads of a round, a line per seed. Tensors that are sent whole count only where it says so.",
         verdicts,
         9.5,
         4.6,
