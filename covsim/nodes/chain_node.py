@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import simpy
+from simpy.events import URGENT
 
 from covsim.chain.accounts import Account
 from covsim.chain.chain import Chain
@@ -116,7 +117,8 @@ class ChainNode:
         """Set a validator's weights, or commit to them; the burn is the owner's weight, strangers are left out."""
         slots = {self._slots[OWNER]: burned}
         for uid, weight in weights.items():
-            holder = self.chain.holder(self._accounts[peer_name(uid)].public)
+            account = self._accounts.get(peer_name(uid))
+            holder = None if account is None else self.chain.holder(account.public)
             if holder is not None:
                 slots[holder.slot] = weight
         entries = tuple(sorted(slots.items()))
@@ -152,7 +154,7 @@ class ChainNode:
         """Run an epoch whenever one is due, for ever."""
         height = self.settings.tempo
         while True:
-            yield alarm(self._env, self._clock.block_at(height))
+            yield alarm(self._env, self._clock.block_at(height), URGENT)
             self._seal(height)
             height += self.settings.tempo
 
@@ -165,11 +167,11 @@ class ChainNode:
         return self._clock.height_at(self._env.now) + 1
 
     def _wake(self) -> None:
-        """See to it that the next block is sealed."""
+        """See to it that the next block is sealed, before all else of its instant, which the block after holds."""
         height = self._next_height
         if height not in self._due:
             self._due.add(height)
-            on_event(alarm(self._env, self._clock.block_at(height)), lambda _: self._seal(height))
+            on_event(alarm(self._env, self._clock.block_at(height), URGENT), lambda _: self._seal(height))
 
     def _seal(self, height: int) -> None:
         self._due.discard(height)

@@ -67,6 +67,7 @@ class Peer:
         self._under_way: simpy.Process | None = None
         self._past: list[Lineage] = []  # earlier histories, oldest first, as far back as a script has asked for
         self.left = False
+        self._has_asked = membership.first_round == 0  # for a slot; who is there from the start has one from block 0
 
     @property
     def oldest_wanted(self) -> int:
@@ -96,9 +97,10 @@ class Peer:
         first = self._membership.first_round
         if self.round < first:
             yield from self.sync()
-            if self.round == first - 1:
-                self._commons.chain.register(self.member)
-        else:
+        if self.round >= first - 1 and not self._has_asked:  # a round that was skipped may have been the one for it
+            self._has_asked = True
+            self._commons.chain.register(self.member)
+        if self.round >= first:
             yield from self._behavior.play_round(self)
         if self.round == self._commons.num_rounds - 1 and self._under_way is not None:
             yield self._commons.clock.opened(self.round + 1)  # until then it is idle and waits for nothing on a link

@@ -8,6 +8,7 @@ the run as it was.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -36,7 +37,7 @@ class Turn:
         validator: its name.
         time_s: simulated seconds.
         num_drawn, evaluation_s: as recorded; they are passed on.
-        active: the peers that counted as taking part.
+        active: the peers that counted as taking part when the evidence was gathered.
     """
 
     validator: str
@@ -57,12 +58,17 @@ class Joining:
     time_s: float
 
 
+Stamps: TypeAlias = Mapping[tuple[int, int], float]
+"""By (round, uid), when the first payload of a peer for a round lay in the store."""
+
+
 def rescore(
     scenario: Scenario,
     turns: Sequence[Turn],
     joined: Sequence[Joining],
     end_s: float,
     observers: Sequence[Callable[[Event], None]],
+    stamps: Stamps | None = None,
 ) -> None:
     """Let validators take their turns under a scenario's rules; observers see what follows.
 
@@ -72,8 +78,10 @@ def rescore(
         joined: peers, in the order of their slots.
         end_s: when the chain is closed.
         observers: see every event.
+        stamps: of all payloads, from which follows who is active when a list is put up, a moment after the evidence was
+            gathered; None where they are not known: then those count who were active before.
     """
-    _Rescoring(scenario, turns, joined, observers).run(end_s)
+    _Rescoring(scenario, turns, joined, observers, stamps).run(end_s)
 
 
 class _Rescoring:
@@ -83,6 +91,7 @@ class _Rescoring:
         turns: Sequence[Turn],
         joined: Sequence[Joining],
         observers: Sequence[Callable[[Event], None]],
+        stamps: Stamps | None,
     ) -> None:
         self.env = simpy.Environment()
         self._scenario, self._joined = scenario, joined
@@ -96,7 +105,7 @@ class _Rescoring:
         )
         cohorts = {name: tuple(each.uid for each in joined if each.cohort == name) for name in scenario.cohorts}
         self._validators = [
-            _Replayed(office, name, rank, scenario.validators[name].behavior, _of(turns, name), cohorts)
+            _Replayed(office, scenario, name, rank, _of(turns, name), cohorts, stamps)
             for rank, name in enumerate(scenario.validators_by_stake)
         ]
 
@@ -107,19 +116,20 @@ class _Rescoring:
         validators = [Member(each.name, -1, "validator", stakes[each.label]) for each in self._validators]
         self._chain.found([*first, *validators])
         self._validators[0].publish_first_list(frozenset(each.uid for each in self._joined if each.time_s <= 0))
-        for validator in self._validators:
-            self.env.process(validator.run())
+        turns = [self.env.process(validator.run()) for validator in self._validators]
         for each in self._joined:
             if each.time_s > 0:
                 self.env.process(self._join(each))
         self.env.process(self._chain.run())
-        self.env.run(until=end_s)
+        self.env.run(until=self.env.all_of(turns))  # the last one may end at the instant at which the run did
+        if self.env.now < end_s:
+            self.env.run(until=end_s)
         self._chain.close()
 
     def _join(self, joining: Joining) -> Generator[Any, Any, None]:
-        """Ask for a slot so that the block of the recorded time gives it."""
-        asked_s = self._clock.block_at(self._clock.height_at(joining.time_s) - 1)
-        yield self.env.timeout(asked_s)
+        """Ask for a slot between two blocks, so that the one of the recorded time gives it."""
+        height = self._clock.height_at(joining.time_s)
+        yield self.env.timeout((self._clock.block_at(height - 1) + self._clock.block_at(height)) / 2)
         self._chain.register(Member(peer_name(joining.uid), joining.uid, "peer"))
 
     def _emit(self, event: Event) -> None:
@@ -133,16 +143,20 @@ class _Replayed:
     def __init__(
         self,
         office: Office,
+        scenario: Scenario,
         label: str,
         rank: int,
-        behavior: ValidatorBehavior,
         turns: Sequence[Turn],
         cohorts: Mapping[str, Sequence[int]],
+        stamps: Stamps | None,
     ) -> None:
         self.label = label
         self.name = f"validator:{label}"
-        self._office, self._behavior, self._turns, self._cohorts = office, behavior, turns, cohorts
+        self._office, self._turns, self._cohorts = office, turns, cohorts
+        self._behavior: ValidatorBehavior = scenario.validators[label].behavior
         self._books = Books(office, label, rank)
+        self._stamps, self._expected = stamps, not scenario.plan.asynchrony
+        self._last_seen: dict[int, int] = {}
         self._turn = turns[0] if turns else None
 
     @property
@@ -183,7 +197,7 @@ class _Replayed:
         self._books.set_weights(weights, self.round)
 
     def publish_list(self) -> None:
-        self._books.publish_list(self.round, self._now.active)
+        self._books.publish_list(self.round, self._active())
 
     def step(self) -> None:
         """There is no theta to move."""
@@ -193,6 +207,19 @@ class _Replayed:
 
     def catch_up(self) -> Verb[None]:
         yield from ()
+
+    def _active(self) -> Collection[int]:
+        """Who counts as active by now, as `validator.Validator` has it: not only those who did before."""
+        if self._stamps is None:
+            return self._now.active
+        registered, now_s = self._office.chain.peers, self._office.env.now
+        for uid in registered:
+            self._last_seen.setdefault(uid, self.round)
+            for round in (self.round - 1, self.round):
+                if self._stamps.get((round, uid), math.inf) <= now_s:
+                    self._last_seen[uid] = round
+        most = self._office.rules.active_windows
+        return frozenset(uid for uid in registered if not self._expected or self.round - self._last_seen[uid] <= most)
 
     @property
     def _now(self) -> Turn:

@@ -23,13 +23,14 @@ from covsim.events import (
     Registered,
     RunStopped,
     Scored,
+    Submitted,
     Trained,
     Transferred,
     ValidatorSettled,
     WindowOpened,
 )
 from covsim.nodes.purse import Purses
-from covsim.nodes.rescoring import Joining, Turn, rescore
+from covsim.nodes.rescoring import Joining, Stamps, Turn, rescore
 from covsim.record.events_file import read_events
 from covsim.record.evidence_file import BadEvidence, read_evidence, turns_of
 from covsim.record.other_rules import CannotRescore, with_rules
@@ -54,6 +55,7 @@ class Case:
     """Something to be scored: its scenario, turns, peers and end; and what was recorded, None for bare evidence.
 
     Attributes:
+        stamps: by (round, uid), when a payload first lay in the store; None where it is not known.
         work: what cost peers something, and when windows opened, in the order of time; empty where it is not known.
     """
 
@@ -62,6 +64,7 @@ class Case:
     joined: Sequence[Joining]
     end_s: float
     recorded: Outcome | None
+    stamps: Stamps | None = None
     work: Sequence[Event] = ()
 
 
@@ -87,7 +90,9 @@ class Outcome:
 
 
 _WORK = (WindowOpened, Trained, Transferred)
-_KINDS = (Evaluated, ListPublished, EpochSettled, NodeJoined, Registered, RunStopped, Scored, ValidatorSettled)
+_KINDS = (
+    *(Evaluated, ListPublished, EpochSettled, NodeJoined, Registered, RunStopped, Scored, Submitted, ValidatorSettled),
+)
 
 
 def open_case(path: Path) -> Case:
@@ -102,7 +107,7 @@ def open_case(path: Path) -> Case:
 def outcome(case: Case, scenario: Scenario) -> Outcome:
     """What a scenario's rules make of a case's evidence."""
     events: list[Event] = []
-    rescore(scenario, case.turns, case.joined, case.end_s, [events.append])
+    rescore(scenario, case.turns, case.joined, case.end_s, [events.append], case.stamps)
     return Outcome.of(events, scenario.economics)
 
 
@@ -176,6 +181,10 @@ def _of_run(folder: Path) -> Case:
         events = list(read_events(log, (*_WORK, *_KINDS)))
     except KeyError as error:
         raise CannotRescore(f"{log}: an event has no {error}; another version of covsim has written it") from error
+    stamps: dict[tuple[int, int], float] = {}
+    for event in events:
+        if isinstance(event, Submitted):
+            stamps.setdefault((event.round, event.uid), event.stored_s)
     peers = {event.uid: event.cohort for event in events if isinstance(event, NodeJoined) and event.uid >= 0}
     registered = {event.uid: event.time_s for event in events if isinstance(event, Registered) and event.uid >= 0}
     return Case(
@@ -184,6 +193,7 @@ def _of_run(folder: Path) -> Case:
         joined=[Joining(uid, peers[uid], time_s) for uid, time_s in registered.items()],
         end_s=next(event.time_s for event in events if isinstance(event, RunStopped)),
         recorded=Outcome.of(events, scenario.economics),
+        stamps=stamps,
         work=[event for event in events if isinstance(event, _WORK)],
     )
 

@@ -43,6 +43,7 @@ SMALL = {
     "chain.tempo": 200,
     "store.read_failure": "5 %",
 }
+LEAVES_SOON = {"kind": "rational", "hopes": 2, "over": 1}
 SCRIPTS: dict[str, dict[str, Any]] = {
     "honest": {},
     "copier": {"validators": {"third": {"stake": 0.2, "behavior": "weight_copier"}}},
@@ -52,6 +53,16 @@ SCRIPTS: dict[str, dict[str, Any]] = {
         "selection.failover_windows": 1,
     },
     "newcomers": {"cohorts.lazy.membership": {"kind": "from_round", "round": 4}, "chain.commit_reveal": "none"},
+    "registered while the lead evaluates": {
+        "cohorts.lazy.membership": {"kind": "from_round", "round": 4},
+        "selection.refresh_windows": 1,
+        "deployment.evaluation": "12 s",
+    },
+    "the last verdict ends the run": {
+        **{f"cohorts.{cohort}.membership": LEAVES_SOON for cohort in ("honest", "lazy", "flippers", "copycats")},
+        "economics.token_price": 0.0,
+        "selection.refresh_windows": 1,
+    },
 }
 
 
@@ -102,7 +113,7 @@ def test_the_same_rules_lead_to_the_same_bits(name: str, tmp_path: Path) -> None
 def test_weights_and_coverage_are_the_same_bits(kind: type[Event], case: Case, folder: Path) -> None:
     """What everybody was found worth, what was handed to the chain, what rules could do, and who got a slot."""
     events: list[Event] = []
-    rescore(case.scenario, case.turns, case.joined, case.end_s, [events.append])
+    rescore(case.scenario, case.turns, case.joined, case.end_s, [events.append], case.stamps)
 
     def in_order(found: Iterable[Event]) -> tuple[Event, ...]:
         return tuple(sorted(found, key=lambda event: (event.time_s, str(event))))
@@ -231,7 +242,7 @@ def test_the_command_says_that_the_loop_is_open(folder: Path, tmp_path: Path) ->
     assert len(pd.read_csv(table)) == 24
     code, out, _ = covsim("rescore", str(folder))
     assert code == 0
-    assert "nobody's tokens change" in out
+    assert "nobody's tokens or profit change" in out
 
 
 def test_bare_evidence_is_scored(folder: Path) -> None:

@@ -17,6 +17,7 @@ from covsim.scenario import load, warnings
 from covsim.sweep.interval import Interval
 from covsim.sweep.local import FailedRuns
 from covsim.sweep.papers import (
+    ALL,
     STUDIES,
     Places,
     Scale,
@@ -445,7 +446,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_finding_is_no_failure_unless_it_is_asked_to_be(asked: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["c1", "c2", "--jobs", "3"]) == 0
     assert command.main(["all", "--strict"]) == 1
-    assert asked == [(["c1", "c2"], 3), (list(STUDIES), 2)]
+    assert asked == [(["c1", "c2"], 3), (list(ALL), 2)]
     assert "C2   gate   not reproduced a | b: 1" in capsys.readouterr().out
 
 
