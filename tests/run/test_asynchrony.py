@@ -108,8 +108,8 @@ def test_it_claims_the_depth_from_which_it_began() -> None:
     bases: dict[tuple[int, int], int] = {}
     decode = simulation.exchange.decode
 
-    def note(round: int, payload: bytes) -> Any:
-        decoded = decode(round, payload)
+    def note(round: int, payload: bytes, **more: Any) -> Any:
+        decoded = decode(round, payload, **more)
         (uid,) = (uid for uid in range(3) if _lies_there(simulation, round, uid, payload))
         bases[uid, round] = decoded.claims.base
         assert decoded.claims.tokens == 2 * 32
