@@ -34,6 +34,8 @@ def rescore(path: Path, overrides: list[str], out: Path | None) -> int:
             print(f"{error.filename or out}: cannot be written: {error.strerror}", file=sys.stderr)
             return BAD_INPUT
     _show(case, frame)
+    if any(text.lstrip("+").startswith("gauntlet.preset=") for text in overrides):
+        print("of the preset, what decides which evidence there is stays as recorded (docs/evidence.md)")
     if out is not None:
         print(f"per peer: {out}")
     return OK

@@ -239,7 +239,7 @@ class Chain:
         permitted = {holder.public for holder in self._permitted()}
         stakes = np.array([v.stake if v.public in permitted else 0.0 for v in validators])
         counting = np.where([self._is_active(v.public, height) for v in validators], stakes, 0.0)
-        bonds = self.stances.bond_matrix(validators, n)
+        bonds = self.stances.bond_matrix(validators, n) * (stakes > 0)[:, None]  # who loses the permit loses its bonds
         result = settings.consensus.epoch(counting, self.stances.matrix(slots, validators, n), bonds)
         self.stances.bonds = {v.public: row for v, row in zip(validators, result.bonds, strict=True)}
         blocks, self._paid_until = height - self._paid_until, height

@@ -25,7 +25,10 @@ from covsim.world.clock import BlockClock
 
 @dataclass(frozen=True)
 class Office:
-    """What all validators share when they keep their books."""
+    """What all validators share when they keep their books.
+
+    Asynchronous plans expect nobody in particular in a round (`expects_everybody` is False).
+    """
 
     env: simpy.Environment
     clock: BlockClock
@@ -35,6 +38,7 @@ class Office:
     emit: Callable[[Event], None]
     rules: GauntletSettings
     selection: Selection
+    expects_everybody: bool
 
 
 class Books:
@@ -53,6 +57,26 @@ class Books:
         self._name = f"validator:{label}"
         self._rank = rank
         self._weights_set = -1  # the round after which weights were last handed to the chain
+        self._last_seen: dict[int, int] = {}
+
+    def active(self, round: int, lay_there: Callable[[int, int], bool]) -> frozenset[int]:
+        """The peers that are registered and were heard of lately; all that are registered, where nobody is expected.
+
+        Who registers counts as heard of in that round.
+
+        Args:
+            lay_there: whether the store holds something of a uid for a round by now.
+        """
+        registered = self._office.chain.peers
+        for uid in registered:
+            self._last_seen.setdefault(uid, round)
+            for recent in (round - 1, round):
+                if lay_there(uid, recent):
+                    self._last_seen[uid] = recent
+        if not self._office.expects_everybody:
+            return registered
+        most = self._office.rules.active_windows
+        return frozenset(uid for uid in registered if round - self._last_seen[uid] <= most)
 
     def judge(
         self,

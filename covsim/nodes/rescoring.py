@@ -101,7 +101,15 @@ class _Rescoring:
         self._clock = clock
         self._chain = ChainNode(self.env, clock, scenario.chain, streams, self._emit)
         office = Office(
-            self.env, clock, streams, Board(), self._chain, self._emit, scenario.gauntlet, scenario.selection
+            env=self.env,
+            clock=clock,
+            streams=streams,
+            board=Board(),
+            chain=self._chain,
+            emit=self._emit,
+            rules=scenario.gauntlet,
+            selection=scenario.selection,
+            expects_everybody=not scenario.plan.asynchrony,
         )
         cohorts = {name: tuple(each.uid for each in joined if each.cohort == name) for name in scenario.cohorts}
         self._validators = [
@@ -155,8 +163,7 @@ class _Replayed:
         self._office, self._turns, self._cohorts = office, turns, cohorts
         self._behavior: ValidatorBehavior = scenario.validators[label].behavior
         self._books = Books(office, label, rank)
-        self._stamps, self._expected = stamps, not scenario.plan.asynchrony
-        self._last_seen: dict[int, int] = {}
+        self._stamps = stamps
         self._turn = turns[0] if turns else None
 
     @property
@@ -209,17 +216,11 @@ class _Replayed:
         yield from ()
 
     def _active(self) -> Collection[int]:
-        """Who counts as active by now, as `validator.Validator` has it: not only those who did before."""
-        if self._stamps is None:
+        """Who counts as active by now, and not only those who did when evaluation began."""
+        stamps, now_s = self._stamps, self._office.env.now
+        if stamps is None:
             return self._now.active
-        registered, now_s = self._office.chain.peers, self._office.env.now
-        for uid in registered:
-            self._last_seen.setdefault(uid, self.round)
-            for round in (self.round - 1, self.round):
-                if self._stamps.get((round, uid), math.inf) <= now_s:
-                    self._last_seen[uid] = round
-        most = self._office.rules.active_windows
-        return frozenset(uid for uid in registered if not self._expected or self.round - self._last_seen[uid] <= most)
+        return self._books.active(self.round, lambda uid, of: stamps.get((of, uid), math.inf) <= now_s)
 
     @property
     def _now(self) -> Turn:

@@ -56,7 +56,6 @@ class Validator:
         self._behavior = behavior
         self._lineages = lineages
         self._colleagues = colleagues
-        self._last_seen: dict[int, int] = {}
         self._books = Books(_office(commons, examination), label, rank)
         self._seen: Seen | None = None
         self._farthest = math.nan
@@ -174,20 +173,8 @@ class Validator:
     # What verbs are made of -----------------------------------------------------------------------------------------
 
     def _active(self) -> frozenset[int]:
-        """The peers that are registered and were heard of lately; all that are registered, where nobody is expected.
-
-        Who registers counts as heard of in that round.
-        """
-        commons, registered = self._commons, self._commons.chain.peers
-        for uid in registered:
-            self._last_seen.setdefault(uid, self.round)
-            for round in (self.round - 1, self.round):
-                if round >= 0 and commons.store.stat(object_key(round, uid)) is not None:
-                    self._last_seen[uid] = round
-        if commons.exchange.plan.asynchrony:
-            return registered
-        most = self._examination.rules.active_windows
-        return frozenset(uid for uid in registered if self.round - self._last_seen[uid] <= most)
+        """Who counts as taking part, by what lies in the store now."""
+        return self._books.active(self.round, self._has_sent)
 
     def _look(self, seen: Seen, active: Collection[int]) -> Verb[None]:
         """Draw whom to evaluate, and fetch what the gather did not."""
@@ -195,15 +182,15 @@ class Validator:
         generator = commons.streams.numpy("whom to evaluate", self.label, round)
         drawn = whom_to_evaluate(self._examination.rules, self._books.standings, active, round, generator)
         if commons.exchange.plan.asynchrony:  # a round expects nobody in particular, so nobody is missing from it
-            drawn = tuple(filter(self._has_sent, drawn))
-            seen.gather.asked = list(filter(self._has_sent, seen.gather.asked))
+            drawn = tuple(uid for uid in drawn if self._has_sent(uid, round))
+            seen.gather.asked = [uid for uid in seen.gather.asked if self._has_sent(uid, round)]
         seen.drawn = drawn
         seen.stored = {uid: commons.store.stat(object_key(round, uid)) for uid in {*drawn, *seen.gather.asked}}
         fetches = [commons.env.process(self._fetch(uid, seen)) for uid in drawn if uid not in seen.valid]
         yield commons.env.all_of(fetches)
 
-    def _has_sent(self, uid: int) -> bool:
-        return self._commons.store.stat(object_key(self.round, uid)) is not None
+    def _has_sent(self, uid: int, round: int) -> bool:
+        return self._commons.store.stat(object_key(round, uid)) is not None
 
     def _fetch(self, uid: int, seen: Seen) -> Verb[None]:
         """Read a submission that is on time, and note what is wrong with it."""
@@ -257,4 +244,5 @@ def _office(commons: Commons, examination: Examination) -> Office:
         emit=commons.emit,
         rules=examination.rules,
         selection=examination.selection,
+        expects_everybody=not commons.exchange.plan.asynchrony,
     )

@@ -271,3 +271,20 @@ def act(network: Network, action: str, who: int, values: list[int], height: int,
         network.register(f"peer{number + 10}")
     elif action == "hash":
         network.say(["peer1", "peer2", "lead", "peer10"][who], HASH)
+
+
+def test_who_loses_its_permit_loses_its_bonds() -> None:
+    """Slots: owner 0, peers 1 and 2, lead 3, then a newcomer of more stake."""
+    network = Network(permits=1).found(2, {"lead": 1})
+    network.weigh("lead", 0, 3, 1)
+    network.seal(1)
+    network.seal(10)
+    network.register("newer", stake=2)
+    network.seal(11)
+    network.weigh("newer", 0, 1, 1)
+    network.seal(12)
+    network.seal(20)
+    first, second = ({share.public: share.dividend for share in epoch.shares} for epoch in network.chain.epochs)
+    assert first[network.public("lead")] == 1.0
+    assert second[network.public("lead")] == 0.0
+    assert second[network.public("newer")] == 1.0
