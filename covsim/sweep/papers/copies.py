@@ -217,5 +217,5 @@ def _heat_map(axes: Axes, weights: pd.DataFrame) -> None:
 
 
 STUDY = ScoringStudy(
-    "d3", range(1, 4), _arms, read, derive, judge, draw, suffixes=("", "-weights", "-pay"), needs_tapes=True
+    "d3", range(101, 104), _arms, read, derive, judge, draw, suffixes=("", "-weights", "-pay"), needs_tapes=True
 )

@@ -246,5 +246,5 @@ def _means_of_groups(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure
 
 
 STUDY = ScoringStudy(
-    "noise", range(1, 6), _arms, read, derive, judge, draw, suffixes=("", "-scores", "-bins"), needs_tapes=True
+    "noise", range(101, 106), _arms, read, derive, judge, draw, suffixes=("", "-scores", "-bins"), needs_tapes=True
 )
