@@ -195,10 +195,10 @@ def papers(
 ) -> None:
     """Run the studies of published claims, and publish what they show."""
     from covsim.registry import did_you_mean
-    from covsim.sweep.papers import ALL, SIZES
+    from covsim.sweep.papers import ALL, FORMULAS
     from covsim.sweep.papers.__main__ import main as run_studies
 
-    known = [*ALL, SIZES]
+    known = [*ALL, *FORMULAS]
     for name in names or []:
         if name not in (*known, "all"):
             _fail(f"no study is called {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}")

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from covsim.gauntlet.weights import Ramp
 from covsim.scenario import load, warnings
 from covsim.sweep.interval import Interval
 from covsim.sweep.local import FailedRuns
@@ -24,9 +25,10 @@ from covsim.sweep.papers import (
     Verdict,
     centralized,
     publish,
-    publish_sizes,
+    publish_formulas,
     replicas,
     run_studies,
+    scoring_formulas,
     tables,
     verdicts,
 )
@@ -533,9 +535,29 @@ def test_the_page_shows_the_published_rows() -> None:
 def test_sizes_are_judged_by_formula(tmp_path: Path) -> None:
     """All five targets, each with the number that its own formula gives, and they stand in file and page."""
     places = Places(published=tmp_path, page=tmp_path / "validation.md")
-    found = {each.id: each for each in publish_sizes(places)}
+    found = {each.id: each for each in publish_formulas("sizes", places)}
     assert list(found) == ["A1", "A2", "A3", "A10", "A11"]
     assert {each.status for each in found.values()} == {"reproduced"}
     assert found["A1"].ours.startswith("1.99 GB; 146.3x vs fp32, 73.1x vs bf16")
     assert [row["id"] for row in verdicts.read(tmp_path / "papers.csv")] == ["A1", "A2", "A3", "A10", "A11"]
     assert "7.364 bits" in places.page.read_text()
+
+
+def test_the_scoring_is_judged_by_formula(tmp_path: Path) -> None:
+    """D2, D4 and D7 by the published figures, and they stand beside what other commands have written."""
+    places = Places(published=tmp_path, page=tmp_path / "validation.md")
+    publish_formulas("sizes", places)
+    found = {each.id: each for each in publish_formulas("scoring", places)}
+    assert list(found) == ["D2", "D4", "D7"]
+    assert {each.status for each in found.values()} == {"reproduced"}
+    assert found["D2"].ours == "1.000, 0.363, 0.064, 0.000; 1.000, 0.572, 0.279, 0.101"
+    assert found["D7"].ours == "3.2, 1.6, 0.81, 0.0016 %; burned 50 %"
+    assert [row["id"] for row in verdicts.read(tmp_path / "papers.csv")][-3:] == ["D2", "D4", "D7"]
+
+
+def test_a_formula_that_is_wrong_is_not_reproduced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the three fails when what it looks at is another rule."""
+    monkeypatch.setattr(scoring_formulas, "sync_score", lambda rules, x: 1.0)
+    monkeypatch.setattr(scoring_formulas, "rate_match", lambda settings, ratings, scores: ratings)
+    monkeypatch.setattr(scoring_formulas, "Ramp", lambda burn: Ramp(burn=burn, reserve_ratio=0.4))
+    assert {each.status for each in scoring_formulas.judge()} == {"not reproduced"}

@@ -11,7 +11,7 @@ Each is runs over seeds, judged by stated rules.
 * `ratings`, `copies`, `noise`: one each
 * `open_loop`, `measured_again`: what a run's tape still knows, and its payloads under other evaluations; `overlaps` and
   `evaluations` read with them what `copies` and `noise` judge
-* `sizes`: rows about payload sizes, by formula
+* `sizes`, `scoring_formulas`: rows that need no run, about payload sizes and about the scoring
 * `tables`, `drawing`: what they share in reading a table and in drawing it
 * `verdicts`: rows of `results/published/papers.csv`, and the table in the docs
 * `publishing`: from runs to files
@@ -19,15 +19,24 @@ Each is runs over seeds, judged by stated rules.
 Here runs are started, by `sweep.local`; all else reads tables.
 """
 
-from covsim.sweep.papers.publishing import ALL, SCORING, SIZES, STUDIES, Places, publish, publish_sizes, run_studies
+from covsim.sweep.papers.publishing import (
+    ALL,
+    FORMULAS,
+    SCORING,
+    STUDIES,
+    Places,
+    publish,
+    publish_formulas,
+    run_studies,
+)
 from covsim.sweep.papers.scoring_study import ScoringStudy
 from covsim.sweep.papers.study import Scale, Study
 from covsim.sweep.papers.verdicts import Verdict
 
 __all__ = [
     "ALL",
+    "FORMULAS",
     "SCORING",
-    "SIZES",
     "STUDIES",
     "Places",
     "Scale",
@@ -35,6 +44,6 @@ __all__ = [
     "Study",
     "Verdict",
     "publish",
-    "publish_sizes",
+    "publish_formulas",
     "run_studies",
 ]

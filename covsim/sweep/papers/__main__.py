@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from covsim.sweep.local import JOBS, FailedRuns
-from covsim.sweep.papers import ALL, SIZES, Places, Verdict, publish, publish_sizes, run_studies
+from covsim.sweep.papers import ALL, FORMULAS, Places, Verdict, publish, publish_formulas, run_studies
 
 OK, NOT_REPRODUCED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _COMMAND = "python -m covsim.sweep.papers"
@@ -19,12 +19,12 @@ def main(arguments: Sequence[str]) -> int:
     A gate that is not reproduced is a finding and no failure, unless `--strict` is given.
     """
     asked = _parser().parse_args(arguments)
-    names = [SIZES, *ALL] if "all" in asked.studies else asked.studies
-    studies = [name for name in names if name != SIZES]
+    names = [*FORMULAS, *ALL] if "all" in asked.studies else asked.studies
+    studies = [name for name in names if name not in FORMULAS]
     verdicts: list[Verdict] = []
     try:
-        if SIZES in names:
-            verdicts += publish_sizes(Places())
+        for name in (name for name in names if name in FORMULAS):
+            verdicts += publish_formulas(name, Places())
         if asked.tables:
             verdicts += [verdict for name in studies for verdict in publish(ALL[name], Places())]
         elif studies:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_COMMAND, description="Run the studies of published claims.")
-    parser.add_argument("studies", nargs="+", choices=[*ALL, SIZES, "all"], help="which, or all")
+    parser.add_argument("studies", nargs="+", choices=[*ALL, *FORMULAS, "all"], help="which, or all")
     parser.add_argument("--jobs", type=int, default=JOBS, help="processes of one torch thread each")
     parser.add_argument("--strict", action="store_true", help="exit code 1 if a gate is not reproduced")
     parser.add_argument("--tables", action="store_true", help="run nothing, work from the published tables")

@@ -33,6 +33,7 @@ from covsim.sweep.papers import (
     noise,
     ratings,
     replicas,
+    scoring_formulas,
     sizes,
     tables,
     verdicts,
@@ -64,14 +65,18 @@ class Places:
         return self.published / "papers" / f"{study.name}{suffix}"
 
 
-SIZES = "sizes"
-"""The rows about payload sizes, which follow from formulas."""
+FORMULAS: Mapping[str, tuple[Sequence[str], Callable[[], list[Verdict]]]] = {
+    "sizes": (sizes.TARGETS, sizes.judge),
+    "scoring": (scoring_formulas.TARGETS, scoring_formulas.judge),
+}
+"""Rows that follow from formulas, by name: their targets, and what works them out."""
 
 
-def publish_sizes(places: Places) -> list[Verdict]:
-    """Work out the rows about payload sizes, and write them."""
-    found = sizes.judge()
-    verdicts.document(verdicts.save(found, sizes.TARGETS, places.published / "papers.csv"), places.page)
+def publish_formulas(name: str, places: Places) -> list[Verdict]:
+    """Work out rows that need no run, and write them."""
+    targets, judge = FORMULAS[name]
+    found = judge()
+    verdicts.document(verdicts.save(found, targets, places.published / "papers.csv"), places.page)
     return found
 
 
