@@ -373,7 +373,12 @@ def ratings_table(right: int, seeds: int = 20, evaluations: int = 50) -> pd.Data
 )
 def test_d1(right: int, evaluations: int, expected: str) -> None:
     found = ratings.judge({"": ratings_table(right, evaluations=evaluations)})
-    assert [(each.id, each.kind) for each in found] == [("D1", "gate"), ("D1b", "report"), ("D1c", "report")]
+    assert [(each.id, each.kind) for each in found] == [
+        ("D1", "gate"),
+        ("D1b", "report"),
+        ("D1c", "report"),
+        ("D1d", "report"),
+    ]
     assert {each.status for each in found} == {expected}
     assert f"{right} of 20" in found[0].ours
     assert "stale last in 20" in found[0].ours
@@ -503,7 +508,7 @@ def test_a_reduced_study_publishes_everything(name: str, tmp_path: Path) -> None
         table = pd.read_csv(published / f"{name}{suffix}.csv")
         assert len(table)
         shown_alone = (name, suffix) in (("d3", "-weights"), ("d3", "-pay"))
-        assert set(table["seed"]) == ({101} if shown_alone else {101, 102})
+        assert set(table["seed"]) == ({101} if shown_alone else {201, 202} if name == "d1" else {101, 102})
     assert [row["id"] for row in verdicts.read(tmp_path / "published" / "papers.csv")] == [each.id for each in found]
     assert all(f"| {each.id} | {each.kind} |" in (tmp_path / "validation.md").read_text() for each in found)
     figures = list(published.glob("*.png"))
