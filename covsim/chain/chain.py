@@ -249,7 +249,7 @@ class Chain:
             settings.peer_share,
             result.incentive,
             result.dividends,
-            stakes,
+            counting if counting.any() else stakes,
             owner.slot,
         )
         dividends = {

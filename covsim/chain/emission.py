@@ -30,14 +30,14 @@ def share_out(
 
     What the owner's slot would earn is burned. Where no peer has incentive, the peers' part goes to validators too, and
     where no validator has dividends, by stake; without any stake it is burned. Source: Bittensor subtensor, which falls
-    back on stake for all-zero emission.
+    back on stake for all-zero emission, on that of the active if there are any.
 
     Args:
         total: tokens of the epoch.
         owner_share, peer_share: of the total; validators get the rest.
         incentive: [n], summing to 1 or 0.
         dividends: [V], summing to 1 or 0.
-        stakes: [V], of validators with a permit, 0 for the others.
+        stakes: [V], of validators with a permit that are active, or if none is, of all with a permit; 0 for the others.
         owner_slot: whose incentive is burned.
     """
     assert 0 <= owner_slot < len(incentive), "the owner holds a slot"

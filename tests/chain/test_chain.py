@@ -288,3 +288,19 @@ def test_who_loses_its_permit_loses_its_bonds() -> None:
     assert first[network.public("lead")] == 1.0
     assert second[network.public("lead")] == 0.0
     assert second[network.public("newer")] == 1.0
+
+
+def test_without_incentive_the_active_are_paid_by_stake() -> None:
+    """And all with a permit where none is active; what the only weight was for has gone."""
+    network = Network(slots=4, activity_cutoff=15).found(1, {"lead": 1.0, "second": 3.0})
+    network.weigh("lead", 0, 1)
+    network.seal(1)
+    network.register("peer2")  # takes the slot of peer1
+    epoch = network.epoch(10)
+    assert not any(share.incentive for share in epoch.shares)
+    assert network.paid("second") == 0
+    lead = network.paid("lead")
+    assert lead > 0
+    network.epoch(20)  # lead was heard of 19 blocks ago
+    assert network.paid("second") == pytest.approx(3 * (network.paid("lead") - lead))
+    assert network.paid("lead") > lead

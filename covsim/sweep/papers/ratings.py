@@ -7,7 +7,7 @@ a match of three, and of SparseLoCo, with twice the inner steps for twice the da
 Tried before, on eight seeds or fewer: a rate that falls to a tenth over 60 rounds, under the rules of v2.1.28, gave the
 order in seven of eight; there, score differences shrink with the rate, and the overlap rule reset two of the three. The
 setting was chosen for what figure 2 shows, a slice of a long run under that paper's rules. That choice was made
-after trials on seeds up to 20. With a match of three it then gave the order in 16 of the seeds 101 to 120. Five a match,
+after trials on seeds up to 20. With a match of three it then gave the order in 16 of seeds 101 to 120. Five a match,
 as the paper evaluates, and the mean of three baseline peers were chosen after that, by trials on seeds up to 20, so the
 study runs over seeds that no trial has seen.
 """
