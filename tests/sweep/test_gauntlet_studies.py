@@ -523,6 +523,7 @@ def test_a_reduced_study_publishes_everything(name: str, tmp_path: Path) -> None
         table = pd.read_csv(published / "d3.csv")
         assert table["copies"].sum() > 0
         assert (table["flagged"] == table["copies"]).all()
+        assert set(pd.read_csv(published / "d3-weights.csv")["uid"]) == set(range(12)), "who never got weight is shown"
 
 
 def check_figure(path: Path) -> None:

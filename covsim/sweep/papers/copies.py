@@ -175,6 +175,7 @@ def _overlaps(table: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     labels += [(1.0, "exact copy", style.PURPLE), (0.4, "halved from here", style.VERMILLION)]
+    labels += [(0.5, "reset from here", style.VERMILLION), (0.6, "excluded from here", style.VERMILLION)]
     style.label_lines(axes, [*labels, (FLOOR, "random", style.FAINT)])
     return figure
 

@@ -113,12 +113,13 @@ def _is_flagged(uid: int, found: Mapping[int, Overlap]) -> bool:
 
 
 def _weights(run: Run, replay: Replay) -> pd.DataFrame:
-    """The stake-weighted mean of what validators handed to the chain, by round and peer."""
+    """The stake-weighted mean of what validators handed to the chain, by round and peer; 0 where nobody gave any."""
     weights = pd.read_parquet(run.folder / "weights.parquet")
     stakes = pd.Series({name: each.stake for name, each in replay.scenario.validators.items()})
     weights["share"] = weights["weight"] * weights["validator"].map(stakes / stakes.sum())
     shares = weights[weights["uid"] >= 0].groupby(["round", "uid"])["share"].sum()
-    rows = pd.DataFrame({"share": shares}).reset_index()
+    everybody = pd.MultiIndex.from_product([sorted(weights["round"].unique()), sorted(replay.behaviors)])
+    rows = pd.DataFrame({"share": shares.reindex(everybody.set_names(["round", "uid"]), fill_value=0.0)}).reset_index()
     return rows.assign(behavior=rows["uid"].map(replay.behaviors))
 
 
