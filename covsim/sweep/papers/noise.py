@@ -191,7 +191,7 @@ def _curves(scores: pd.DataFrame, verdicts: Sequence[Verdict]) -> Figure:
     figure = headed(
         "Does the own-data indicator see peers that train on other data?",
         "ROC curves over the peers of all seeds at the end of the run, honest against wrong shard; c = 0.2. The area "
-        "stands in brackets. Dashed: guessing.",
+        "stands in brackets. Dashed: guessing. Long slopes: peers of equal score, most of them 0.",
         verdicts,
         12.0,
         4.8,
