@@ -26,7 +26,7 @@ def worse_than_twin(losses: dict[str, list[float]], arm: str) -> list[float]:
 
 
 def test_contrast_gauntlet_holds_and_random_selection_does_not() -> None:
-    """Three seeds give no narrow interval of either mean, so each seed counts: Gauntlet's within 5 %, random's beyond."""
+    """Three seeds give no narrow interval of either mean, so single seeds count: Gauntlet within 5 %, random beyond."""
     losses = by_arm("contrast", "loss.final")
     assert all(len(of_seeds) == 3 for of_seeds in losses.values())
     held, lost = worse_than_twin(losses, "gauntlet"), worse_than_twin(losses, "random")
