@@ -177,11 +177,12 @@ def test_a_process_that_dies_takes_its_run_along_and_no_other(scenarios: list[Sc
 
 
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
 from covsim.scenario import load
 from covsim.sweep.local import run_all
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
     run_all([load(path) for path in sys.argv[2:]], jobs=2, out=Path(sys.argv[1]))
 """
 
