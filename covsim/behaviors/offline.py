@@ -1,6 +1,6 @@
 """A validator that is away for some rounds."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,7 @@ class Offline(ValidatorBehavior):
     Source: one-covenant/templar, where one dead leader stops the list, the checkpoints and the catch-up of others.
     """
 
+    catches_up: ClassVar[bool] = True
     kind: Literal["offline"] = "offline"
     from_round: int = Field(ge=0, le=100_000, description="first round that it sits out")
     to_round: int = Field(ge=1, le=100_000, description="first round in which it is back")
