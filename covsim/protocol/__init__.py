@@ -15,7 +15,7 @@ From numbers to bytes
 * `indices`: how positions are written (numpy only)
 * `invalid`: what a decoder says to bytes that it does not accept (numpy only)
 * `wire`: the payload's bytes, and a decoder that believes nothing (numpy only); `claims`: what a header says
-* `codec`: all of these together
+* `codec`: all of these together; `forgery`: payloads that are wrong in one way
 * `error_feedback`: what was left out stays for later
 * `fragments`: which part of theta a round exchanges (registry)
 

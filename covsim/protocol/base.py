@@ -54,6 +54,7 @@ class Decoded:
         kept_share: share of its chunk that was sent with each value [n], float32; 1 where the chunk went whole.
         claims: what the sender says about the payload.
         missing: numbers of the tensors that a partial payload leaves out.
+        weight: what the gather list in force says the sender is worth; 0 unless the aggregate asks for it.
     """
 
     index: Tensor
@@ -64,6 +65,7 @@ class Decoded:
     kept_share: Tensor
     claims: Claims = field(default_factory=Claims)
     missing: tuple[int, ...] = ()
+    weight: float = 0.0
 
     def scaled(self, factors: Tensor) -> Decoded:
         """The same payload with the values of tensor t multiplied by `factors[t]`, float64 [T]."""

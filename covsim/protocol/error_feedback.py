@@ -23,6 +23,9 @@ class ErrorFeedback(Part):
         default="compressed",
         description="when what was sent leaves the buffer: as it is compressed, or once its upload was on time",
     )
+    uncounted: Literal["kept", "zeroed"] = Field(
+        default="kept", description="what becomes of the buffer in a round of which nothing entered theta"
+    )
 
 
 class ErrorBuffers:
@@ -60,6 +63,16 @@ class ErrorBuffers:
         accumulated = self._unsettled.pop(uid, None)
         if accumulated is not None and not landed:
             self._buffers[uid] = accumulated
+
+    def end_uncounted(self, uid: int) -> None:
+        """A round of this uid ended in which theta stayed where it was."""
+        if self._rule.uncounted == "zeroed":
+            self.forget(uid)
+
+    def forget(self, uid: int) -> None:
+        """A uid lost its buffer, as in a crash."""
+        self._buffers.pop(uid, None)
+        self._unsettled.pop(uid, None)
 
     def buffer(self, uid: int) -> Tensor | None:
         """The error buffer of a uid [N]; None before its first payload."""

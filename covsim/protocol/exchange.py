@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from covsim.protocol.aggregators import Aggregator, clipped
-from covsim.protocol.base import Claims, Codec, Decoded, Layout
+from covsim.protocol.aggregators import Aggregator, Limits, clipped, limits, prepared, reads_weights
+from covsim.protocol.base import Claims, Decoded, Layout
 from covsim.protocol.codec import TensorCodec
 from covsim.protocol.error_feedback import ErrorBuffers
+from covsim.protocol.forgery import Flaw, forge
 from covsim.protocol.fragments import Fragment, NamedShapes
 from covsim.protocol.lineage import Lineage
 from covsim.protocol.outer import OuterState
@@ -24,7 +26,7 @@ class _Part:
     """The fragment of a round and what encodes it."""
 
     fragment: Fragment
-    codec: Codec
+    codec: TensorCodec
 
     @property
     def where(self) -> Tensor | None:
@@ -79,9 +81,17 @@ class Exchange:
     # A peer sends ---------------------------------------------------------------------------------------------------
 
     def encode(
-        self, round: int, uids: Sequence[int], pseudo_gradients: Tensor, claims: Sequence[Claims]
+        self,
+        round: int,
+        uids: Sequence[int],
+        pseudo_gradients: Tensor,
+        claims: Sequence[Claims],
+        feedback: bool = True,
     ) -> list[bytes]:
-        """The payloads of P different peers for their pseudo-gradients [P, N]; their error buffers move on."""
+        """The payloads of P different peers for their pseudo-gradients [P, N]; their error buffers move on.
+
+        Without `feedback` the payloads say what they are given, and no error buffer is read or changed.
+        """
         assert len(set(uids)) == len(uids) == len(pseudo_gradients) == len(claims), "one row per uid"
         part = self._part(round)
         if self.plan.outer_rate_twice:
@@ -89,12 +99,19 @@ class Exchange:
             pseudo_gradients = pseudo_gradients * pseudo_gradients.new_tensor(rates)[:, None]
         rows = pseudo_gradients if part.where is None else pseudo_gradients[:, part.where]
         seeded = [claim._replace(seed=self._seed(uid, round)) for uid, claim in zip(uids, claims, strict=True)]
-        if self.buffers is None:
+        if self.buffers is None or not feedback:
             return part.codec.compress(rows.contiguous(), seeded)[0]
         accumulated = self.buffers.accumulate(uids, rows, part.where)
         payloads, sent = part.codec.compress(accumulated, seeded)
         self.buffers.keep(uids, accumulated, sent, self.layout.num_parameters, part.where)
         return payloads
+
+    def forge(self, round: int, payload: bytes, flaw: Flaw | Literal["missing_tensors"]) -> bytes:
+        """A valid payload of a round made wrong in one way, or partial; see `forgery`.
+
+        Raises InvalidPayload for one that is not valid.
+        """
+        return forge(self._part(round).codec, payload, flaw)
 
     def without_tensors(self, round: int, payload: bytes, tensors: Collection[int]) -> bytes:
         """A partial payload: one of a round without some tensors, numbered as in the round's fragment.
@@ -114,10 +131,16 @@ class Exchange:
         decoded = part.codec.decode(payload, allow_missing)
         return decoded if part.where is None else replace(decoded, index=part.where[decoded.index])
 
+    def dense(self, round: int, payload: Decoded) -> Tensor:
+        """What a payload of a round says, as a pseudo-gradient [N]: 0 where it says nothing."""
+        part, nothing = self._part(round), payload.value.new_zeros(self.layout.num_parameters)
+        said = self._to_theta(part, nothing.index_copy(0, payload.index, payload.value))
+        return said if part.where is None else _put(nothing, part.where, said)
+
     def outer_step(self, lineage: Lineage, payloads: Sequence[Decoded], round: int) -> tuple[Tensor, OuterState]:
         """theta' [N] and the outer memory after the payloads of a round, in the order given."""
         part, outer, rate = self._part(round), self.plan.outer, self.outer_rate(lineage.depth)
-        combined = self._aggregate.combine([self._discounted(each, lineage) for each in payloads], self.layout)
+        combined = self._combined([self._discounted(each, lineage) for each in payloads], round)
         theta, state, where = lineage.theta, lineage.outer, part.where
         delta = self._to_theta(part, combined.to(theta.device))
         if where is None:
@@ -127,15 +150,16 @@ class Exchange:
         return _put(theta, where, moved), kept
 
     def trial_theta(
-        self, lineage: Lineage, payload: Decoded, round: int, factor: float, limits: Tensor | None
+        self, lineage: Lineage, payload: Decoded, round: int, factor: float, limits: Limits | None
     ) -> Tensor:
         """A validator's trial step with one payload: theta' [N] = theta - factor alpha direction(clip(hatD)).
 
-        `limits` are the norms [T] that `clip_norms` gives; without them there is no clip.
+        `limits` are what `clip_norms` gives; without them there is no clip.
         """
         part = self._part(round)
         sent = self._discounted(payload, lineage)
-        sent = sent if limits is None else clipped(sent, limits)
+        for limit in limits or ():
+            sent = clipped(sent, limit)
         theta = lineage.theta
         dense = torch.zeros_like(theta)
         dense[sent.index.to(theta.device)] = sent.value.to(theta.device)
@@ -145,9 +169,9 @@ class Exchange:
             return theta - step * direction
         return _put(theta, part.where, theta[part.where] - step * direction)
 
-    def clip_norms(self, lineage: Lineage, payloads: Sequence[Decoded]) -> Tensor | None:
-        """The norms [T] to which a payload is limited that is applied to a lineage beside these; None: to none."""
-        return self._aggregate.clip_norms([self._discounted(each, lineage) for each in payloads])
+    def clip_norms(self, lineage: Lineage, payloads: Sequence[Decoded]) -> Limits | None:
+        """What limits the norms of a payload that is applied to a lineage beside these; None: nothing does."""
+        return limits(self._aggregate, [self._discounted(each, lineage) for each in payloads]) or None
 
     def merge(self, own: Tensor, theta: Tensor, round: int) -> Tensor:
         """A peer's own weights [N] when they meet the theta [N] that came of a round's exchange."""
@@ -156,6 +180,11 @@ class Exchange:
             return theta if mixing == 0 else torch.lerp(theta, own, mixing)
         met = theta[where] if mixing == 0 else torch.lerp(theta[where], own[where], mixing)
         return _put(own, where, met)
+
+    @property
+    def reads_weights(self) -> bool:
+        """True if payloads are combined by what the gather list says of their senders."""
+        return reads_weights(self._aggregate)
 
     # Inside ---------------------------------------------------------------------------------------------------------
 
@@ -168,6 +197,13 @@ class Exchange:
                 del self._parts[next(iter(self._parts))]
             self._parts[round] = _Part(fragment, codec.for_fragment(fragment.number))
         return self._parts[round]
+
+    def _combined(self, payloads: Sequence[Decoded], round: int) -> Tensor:
+        """What the payloads of a round amount to [N]."""
+        ready = prepared(
+            self._aggregate, payloads, self.layout, lambda place: self._streams.numpy("aggregate", place, round)
+        )
+        return self._aggregate.combine(ready, self.layout)
 
     def _to_theta(self, part: _Part, combined: Tensor) -> Tensor:
         """From the space of values [N] to the fragment's part of theta [n]."""

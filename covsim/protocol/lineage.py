@@ -90,5 +90,10 @@ def root_lineage(theta: Tensor, outer: OuterState = ()) -> Lineage:
 
 
 def _key(parent: Lineage, by_uid: Sequence[Submission]) -> str:
-    history = "".join(f"|{uid}:{sha256}" for uid, sha256, _ in by_uid)
+    history = "".join(f"|{uid}:{sha256}{_weighing(decoded)}" for uid, sha256, decoded in by_uid)
     return hashlib.sha256((parent.key + history).encode()).hexdigest()
+
+
+def _weighing(payload: Decoded) -> str:
+    """Its weight, where it has one: then equal payloads may move theta differently."""
+    return f":{payload.weight.hex()}" if payload.weight else ""

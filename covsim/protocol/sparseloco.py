@@ -47,6 +47,9 @@ class SparseLoCo(Protocol):
     error_commit: Literal["compressed", "landed"] = Field(
         default="compressed", description="when what was sent leaves the error buffer"
     )
+    error_uncounted: Literal["kept", "zeroed"] = Field(
+        default="kept", description="the error buffer after a round of which nothing entered theta"
+    )
     outer: Annotated[OuterOptimizer, OneOf(outer_optimizers, default="sgd")] = Field(
         default=Sgd(), description="how the combined pseudo-gradient moves theta"
     )
@@ -77,7 +80,9 @@ class SparseLoCo(Protocol):
             values=self._values(),
             indices=self.indices,
             packing=self.packing,
-            error_feedback=ErrorFeedback(decay=self.error_decay, commit=self.error_commit),
+            error_feedback=ErrorFeedback(
+                decay=self.error_decay, commit=self.error_commit, uncounted=self.error_uncounted
+            ),
             outer=self.outer,
             outer_rate_twice=self.outer_rate_twice,
         )

@@ -183,6 +183,10 @@ class WireFormat:
         other.fragment = fragment
         return other
 
+    def tensor_place(self, tensor: int) -> int:
+        """Where in a payload the measures of a tensor stand, its rows first."""
+        return _START.size + tensor * _TENSOR.itemsize
+
     def without(self, tensors: Collection[int]) -> WireFormat:
         """The format of the payloads in which some tensors are missing. Raises ValueError if nothing would be left."""
         unknown = set(tensors) - set(range(len(self._tensors)))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from synthetic import STAKES
 
 from covsim.events import Digest, Event
+from covsim.protocol.aggregators import Mean
 from covsim.record.files import write_json
 from covsim.record.recorder import Recorder
 from covsim.record.summary import summary
@@ -22,7 +23,7 @@ def write_run(folder: Path, events: list[Event]) -> Path:
     recorder.write(folder)
     result = summary(
         recorder,
-        SimpleNamespace(name="synthetic"),  # type: ignore[arg-type]
+        SimpleNamespace(name="synthetic", aggregate=Mean()),  # type: ignore[arg-type]
         digest=digest,
         payload_bytes=1.989e9,
         compression_ratio=146.3,

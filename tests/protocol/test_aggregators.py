@@ -228,11 +228,13 @@ def test_every_aggregator_leaves_alone_what_nobody_sent(aggregator: Aggregator) 
     assert aggregator.combine([claiming(SMALL, 3), claiming(MIDDLE, 4)], LAYOUT)[3] == 0
 
 
-def test_every_limit_is_one_norm_per_tensor(aggregator: Aggregator) -> None:
+def test_every_limit_is_one_norm_per_tensor_or_for_all(aggregator: Aggregator) -> None:
+    assert aggregator.clip_norms([]) is None
     limits = aggregator.clip_norms(random_payloads(3))
     if limits is not None:
-        assert limits.shape == (2,)
+        assert limits.shape in {(2,), ()}
         assert limits.dtype == torch.float64
+        assert (limits > 0).all()
 
 
 @pytest.mark.parametrize("setting", [{"over": "nobody"}, {"clip": 1.0}, {"weights": "stake"}, {"trim": 0.1}])
