@@ -145,6 +145,26 @@ class BlockClock:
             listener(window)
 
 
+class BlockTimes:
+    """When the blocks of a timeline are sealed, and which is the last by a time; needs no clock that runs.
+
+    Args:
+        timeline: block time, and when the chain stalls.
+    """
+
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self._delays = _Delays(timeline.block, timeline.stalls)
+
+    def block_at(self, height: int) -> float:
+        """Second at which a block is sealed."""
+        return self._delays.block_at(height)
+
+    def height_at(self, time_s: float) -> int:
+        """Height of the last block that is sealed by then."""
+        return self._delays.height_at(time_s)
+
+
 class _Delays:
     """When blocks are sealed, given when the chain stalls.
 

@@ -17,7 +17,8 @@ class Resource:
 
     Args:
         name: for messages.
-        capacity_bits_per_s: what all flows over it may have together; `math.inf` for no limit.
+        capacity_bits_per_s: what all flows over it may have together; `math.inf` for no limit. While transfers are
+            under way only their network may change it, see `Network.set_capacity`.
 
     Raises:
         ValueError: the capacity is not positive.

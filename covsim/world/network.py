@@ -1,7 +1,7 @@
 """Transfers that share links: flow-level max-min fairness on the virtual clock.
 
 A transfer waits out its latency, then flows over all resources of its path at once at its max-min fair rate; rates
-change when a transfer joins or leaves. Packets, slow start and losses are not modeled.
+change when a transfer joins or leaves, or a resource changes. Packets, slow start and losses are not modeled.
 
 A change costs by the number of bundles (flows over one path) in the connected component that it touches. Resources
 that can never be full, for want of a limit or of demand, slow nobody down and connect nothing.
@@ -39,10 +39,10 @@ class NetworkSettings(BaseModel):
 class _Link:
     """A resource in use: by which bundles, and how much the rest of their paths lets them ask of it at most."""
 
-    __slots__ = ("bundles", "capacity_bits_per_s", "demand_bits_per_s")
+    __slots__ = ("bundles", "demand_bits_per_s", "resource")
 
     def __init__(self, resource: Resource) -> None:
-        self.capacity_bits_per_s = resource.capacity_bits_per_s
+        self.resource = resource
         self.bundles: dict[Bundle, None] = {}
         self.demand_bits_per_s = 0.0
 
@@ -59,7 +59,7 @@ class _Link:
     @property
     def is_slack(self) -> bool:
         """Whether it can never be full, whatever its bundles do; the margin is for rounding."""
-        return self.demand_bits_per_s < self.capacity_bits_per_s * (1 - 1e-9)
+        return self.demand_bits_per_s < self.resource.capacity_bits_per_s * (1 - 1e-9)
 
 
 class Network:
@@ -103,6 +103,36 @@ class Network:
             self._join(transfer)
         return transfer
 
+    def set_capacity(self, resource: Resource, bits_per_s: float) -> None:
+        """Let all flows over a resource have so much together from now on; over one of 0 they wait where they are.
+
+        Args:
+            resource: one with a limit: what has none is not among the paths that are kept.
+            bits_per_s: its capacity, finite.
+
+        Raises:
+            ValueError: the capacity is negative or not finite.
+        """
+        if not 0 <= bits_per_s < math.inf:
+            raise ValueError(f"{resource.name} cannot have a capacity of {bits_per_s} b/s")
+        assert resource.is_limited, f"{resource.name} has no limit to change"
+        if resource.capacity_bits_per_s == bits_per_s:
+            return
+        users = list(self._links[resource].bundles) if resource in self._links else []
+        # All that it connects now: a link that others could fill may be slack when these flows can ask for less.
+        for bundle in self._component(users):
+            self._note_change(bundle)
+        for bundle in users:
+            self._weigh(bundle, -1)
+        resource.capacity_bits_per_s = bits_per_s
+        for bundle in users:
+            self._weigh(bundle, 1)
+
+    def _weigh(self, bundle: Bundle, sign: int) -> None:
+        """Count a bundle's demand in on all its links, or out."""
+        for resource in bundle.path:
+            self._links[resource].demand_bits_per_s += sign * _most_elsewhere(bundle.path, resource)
+
     def _cut(self, transfer: Transfer) -> None:
         bundle = transfer.bundle
         if bundle is not None:
@@ -145,8 +175,9 @@ class Network:
                 self._drop(bundle)
             elif bundle in changed or rates[bundle.path] != bundle.rate_bits_per_s:
                 bundle.set_rate(rates[bundle.path], self.env.now)
-                self._num_finishes += 1
-                heappush(self._finishes, (bundle.finish_s, self._num_finishes, bundle))
+                if bundle.finish_s < math.inf:
+                    self._num_finishes += 1
+                    heappush(self._finishes, (bundle.finish_s, self._num_finishes, bundle))
         self._arm()
 
     def _component(self, changed: Iterable[Bundle]) -> dict[Bundle, None]:

@@ -46,3 +46,9 @@ def _one_after_the_other(pauses: list[Pause]) -> list[Pause]:
 
 Pauses = Annotated[list[Pause], AfterValidator(_one_after_the_other)]
 """Rests in their order; one may begin where another ends."""
+
+
+def pause_of(at_s: float, lasts_s: float) -> Pause:
+    """A rest from seconds; the fields of a scenario take texts with units."""
+    assert at_s >= 0 < lasts_s, f"no rest of {lasts_s} s at {at_s} s"
+    return Pause.model_construct(at=at_s, lasts=lasts_s)

@@ -1,23 +1,25 @@
 """The object store: complete objects by key, stamped when their last byte arrives, read over links that may fail.
 
 Uploads share the writer's uplink and the store's ingress, downloads the store's egress and the reader's downlink. An
-object is opaque bytes; the clock charges for `charged_bytes`, the size it has in the deployment.
+object is opaque bytes; the clock charges for `charged_bytes`, the size it has in the deployment. What is wrong with the
+store at the moment, by outages or faults, stands in its `conditions`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import simpy
 from pydantic import BaseModel, ConfigDict, Field
 
-from covsim.events import Event, ReadFailed, Transferred
+from covsim.events import Event, ObjectDamaged, ReadFailed, RequestRefused, Transferred
 from covsim.randomness import Streams
 from covsim.units import Rate, Seconds, Share, Size
 from covsim.world.clock import on_event
+from covsim.world.conditions import Conditions, Direction
 from covsim.world.fairness import Resource
 from covsim.world.network import Network, Transfer
 from covsim.world.pauses import Pauses
@@ -72,7 +74,7 @@ class _Request:
     node: str
     key: str
     purpose: str
-    direction: str
+    direction: Direction
     started_s: float
 
 
@@ -86,8 +88,10 @@ class ObjectStore:
         env: the simulation whose time passes.
         network: carries what is put and got; its latency is paid by every request.
         settings: the `store:` section.
-        streams: read failures are drawn from `("read", node, purpose, key, attempt)`.
-        emit: takes a `Transferred` for every transfer that ends and a `ReadFailed` for every failed attempt.
+        streams: read failures are drawn from `("read", node, purpose, key, attempt)`, the wait of who was refused for
+            its number from `("backoff", node, purpose, key, attempt)`.
+        emit: takes a `Transferred` for every transfer that ends and a `ReadFailed` for every failed attempt, and says
+            what a limit refused and what was damaged.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class ObjectStore:
         self.egress = Resource("store egress", math.inf if settings.egress is None else settings.egress)
         self.uploads = Traffic()
         self.downloads = Traffic()
+        self.conditions = Conditions(settings.outages)
         self._env = env
         self._network = network
         self._streams = streams
@@ -128,14 +133,17 @@ class ObjectStore:
             purpose: what the event is to say, see `covsim.events.Transferred`.
 
         Returns:
-            The object as stored, or None if the store refuses it for its size or every attempt fell into an outage.
+            The object as stored, or None if the store refuses it for its size, every attempt fell into an outage, or
+            the upload was cut.
         """
-        if not (yield from self._answers(lambda _: False, lambda _: None)):
+        key = self.conditions.name_for(node, key)
+        request = _Request(node, key, purpose, "up", self._env.now)
+        if not (yield from self._answers(request, uplink, lambda _: False, lambda _: None)):
             return None
         if charged_bytes > self.settings.max_object:
             yield self._env.timeout(self._network.settings.latency)
             return None
-        request = _Request(node, key, purpose, "up", self._env.now)
+        request = replace(request, started_s=self._env.now)
         transfer = self._start(request, (uplink, self.ingress), charged_bytes)
         # It lands by itself: who is interrupted at the instant of the last byte has uploaded the object all the same.
         landed: list[StoredObject] = []
@@ -143,7 +151,9 @@ class ObjectStore:
         yield from _complete(transfer)
         return landed[0] if landed else None
 
-    def get(self, node: str, downlink: Resource, key: str, *, purpose: str = "gather") -> Waiting:
+    def get(
+        self, node: str, downlink: Resource, key: str, *, purpose: str = "gather", attempts_before: int = 0
+    ) -> Waiting:
         """Download an object as it lies there when the attempt begins.
 
         A process body: `stored = yield from store.get(...)`. Closing or interrupting it cuts the download.
@@ -153,12 +163,17 @@ class ObjectStore:
             downlink: the node's link.
             key: what to read.
             purpose: what the event is to say, see `covsim.events.Transferred`.
+            attempts_before: how often the node tried before, so that it has new luck now.
 
         Returns:
             The object, or None if there is none, every attempt failed or the download was cut.
         """
+        key = self.conditions.name_for(node, key)
+        request = _Request(node, key, purpose, "down", self._env.now)
         succeeds = self._answers(
-            lambda attempt: self._fails(node, purpose, key, attempt),
+            request,
+            downlink,
+            lambda attempt: self._fails(node, purpose, key, attempts_before + attempt),
             lambda attempt: self._emit(ReadFailed(self._env.now, node, key, attempt)),
         )
         if not (yield from succeeds):
@@ -167,17 +182,21 @@ class ObjectStore:
         if stored is None:
             yield self._env.timeout(self._network.settings.latency)
             return None
-        request = _Request(node, key, purpose, "down", self._env.now)
-        transfer = self._start(request, (self.egress, downlink), stored.charged_bytes)
+        slow = self.conditions.slow_reads
+        caps = [Resource(f"slow read of {node}", each.bits_per_s) for each in slow]
+        request = replace(request, started_s=self._env.now)
+        path = (self.egress, downlink, *caps)
+        transfer = self._start(request, path, stored.charged_bytes, sum(each.delay_s for each in slow))
         complete = yield from _complete(transfer)
         return stored if complete else None
 
-    def stat(self, key: str) -> StoredObject | None:
-        """What lies complete under a key, or None; asking is free, and answered in an outage, too."""
-        return self._objects.get(key)
+    def stat(self, key: str, reader: str = "") -> StoredObject | None:
+        """What lies complete under a key for a reader, or None; asking is free, and answered in an outage, too."""
+        return self._objects.get(self.conditions.name_for(reader, key))
 
-    def arrival(self, key: str) -> simpy.Event:
+    def arrival(self, key: str, reader: str = "") -> simpy.Event:
         """An event that fires, with the object, when one lands under a key; it has fired already if one lies there."""
+        key = self.conditions.name_for(reader, key)
         stored = self._objects.get(key)
         if stored is not None:
             return self._env.event().succeed(stored)
@@ -189,6 +208,11 @@ class ObjectStore:
         # Somebody may still wait for a key that nobody has put: only arrivals without a waiter go.
         self._arrivals = {key: event for key, event in self._arrivals.items() if event.callbacks or not is_old(key)}
 
+    def cut(self, link: Resource) -> None:
+        """Cut all transfers over a node's link, in the order in which they began: their connections are gone."""
+        for transfer in [transfer for transfer in self._under_way if link in transfer.path]:
+            transfer.cancel()
+
     def cut_all(self) -> None:
         """Cut all transfers under way, in the order in which they began, and account for them: the end of a run."""
         for transfer in list(self._under_way):
@@ -196,20 +220,37 @@ class ObjectStore:
             self._finish(transfer)
 
     def _answers(
-        self, is_unlucky: Callable[[int], bool], failed: Callable[[int], None]
+        self, request: _Request, link: Resource, is_unlucky: Callable[[int], bool], failed: Callable[[int], None]
     ) -> Generator[simpy.Event, Any, bool]:
         """Ask again and again until an attempt succeeds, at that very instant; False if none does.
 
-        An attempt fails by itself, or because it falls into an outage.
+        An attempt fails by itself, because the store does not answer, or because a rate limit refuses it; after a
+        refusal the wait doubles each time.
         """
+        conditions = self.conditions
         for attempt in range(self.settings.retries + 1):
-            if not (is_unlucky(attempt) or any(outage.holds(self._env.now) for outage in self.settings.outages)):
+            fails = is_unlucky(attempt) or conditions.is_down(link, self._env.now)
+            refused = not fails and not conditions.grants(self._env.now)
+            if not fails and not refused:
                 return True
             yield self._env.timeout(self._network.settings.latency)
-            failed(attempt)
+            if refused:
+                now_s = self._env.now
+                self._emit(RequestRefused(now_s, request.node, request.key, request.direction, attempt))
+            else:
+                failed(attempt)
             if attempt < self.settings.retries:
-                yield self._env.timeout(self.settings.retry_delay)
+                factor = self._backoff(request, attempt) if refused else 1.0
+                yield self._env.timeout(self.settings.retry_delay * factor)
         return False
+
+    def _backoff(self, request: _Request, attempt: int) -> float:
+        """By how much longer to wait after a refusal: twice as long each time, spread over half of that to all of it.
+
+        Spread, because those who were refused together would else all come back together.
+        """
+        drawn = self._streams.uniform("backoff", request.node, request.purpose, request.key, attempt)
+        return float(2**attempt * (0.5 + drawn / 2))
 
     def _fails(self, node: str, purpose: str, key: str, attempt: int) -> bool:
         """Whether bad luck spoils an attempt to read an object; where there is none, there is nothing to spoil."""
@@ -218,8 +259,10 @@ class ObjectStore:
             and self._streams.uniform("read", node, purpose, key, attempt) < self.settings.read_failure
         )
 
-    def _start(self, request: _Request, path: tuple[Resource, Resource], charged_bytes: float) -> Transfer:
-        transfer = self._network.transfer(path, charged_bytes, self._network.settings.latency)
+    def _start(
+        self, request: _Request, path: tuple[Resource, ...], charged_bytes: float, delay_s: float = 0.0
+    ) -> Transfer:
+        transfer = self._network.transfer(path, charged_bytes, self._network.settings.latency + delay_s)
         self._under_way[transfer] = request
         on_event(transfer.done, lambda _: self._finish(transfer))
         return transfer
@@ -250,15 +293,34 @@ class ObjectStore:
         )
 
     def _land(self, request: _Request, data: bytes, charged_bytes: float, complete: bool) -> list[StoredObject]:
-        """Stamp an object and show it, and wake who waits for it; nothing lands from an upload that was cut."""
+        """Stamp an object and show it, and wake who waits for it; nothing lands from an upload that was cut.
+
+        Who uploaded it is told of the whole object, whatever has become of it.
+        """
         if not complete:
             return []
-        stored = StoredObject(request.key, request.node, data, charged_bytes, self._env.now)
-        self._objects[request.key] = stored
-        arrival = self._arrivals.pop(request.key, None)
-        if arrival is not None:
-            arrival.succeed(stored)
+        stamp_s = self._env.now + self.conditions.clock_ahead_s
+        stored = StoredObject(request.key, request.node, data, charged_bytes, stamp_s)
+        kept = self._what_is_kept(stored)
+        if kept is not None:
+            self._objects[request.key] = kept
+            arrival = self._arrivals.pop(request.key, None)
+            if arrival is not None:
+                arrival.succeed(kept)
         return [stored]
+
+    def _what_is_kept(self, stored: StoredObject) -> StoredObject | None:
+        """The object, or what damage leaves of it."""
+        trouble = self.conditions.damage_to(stored.owner)
+        if trouble is None:
+            return stored
+        kept = None
+        if trouble.damage == "truncated":
+            data = stored.data[: int(len(stored.data) * trouble.keeps)]
+            kept = replace(stored, data=data, charged_bytes=stored.charged_bytes * trouble.keeps)
+        num_bytes = 0.0 if kept is None else kept.charged_bytes
+        self._emit(ObjectDamaged(self._env.now, stored.owner, stored.key, trouble.damage, num_bytes))
+        return kept
 
 
 def _complete(transfer: Transfer) -> Generator[simpy.Event, Any, bool]:

@@ -110,8 +110,9 @@ class Bundle:
         return self.queue[0][0] if self.queue else math.inf
 
     def set_rate(self, rate_bits_per_s: float, now_s: float) -> None:
-        """Serve every flow at this rate from now on."""
+        """Serve every flow at this rate from now on; at 0 bits per second none completes."""
         self.serve(now_s)
         self.rate_bits_per_s = rate_bits_per_s
         self.finish_bits = self.first_target_bits()
-        self.finish_s = now_s + max(self.finish_bits - self.served_bits, 0.0) / rate_bits_per_s
+        left_bits = max(self.finish_bits - self.served_bits, 0.0)
+        self.finish_s = now_s + left_bits / rate_bits_per_s if rate_bits_per_s else math.inf
