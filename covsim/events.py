@@ -73,7 +73,7 @@ class Submitted(Event):
 
 @dataclass(frozen=True, slots=True)
 class Transferred(Event):
-    """A transfer ended. `purpose` is `submit`, `gather`, `observe`, `evaluate` or `checkpoint`.
+    """A transfer ended. `purpose` is `submit`, `aside`, `gather`, `observe`, `evaluate` or `checkpoint`.
 
     `complete` is False if it was cut.
     """
@@ -97,8 +97,57 @@ class ReadFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RequestRefused(Event):
+    """The store refused one attempt of a node, because there were too many requests."""
+
+    node: str
+    key: str
+    direction: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDamaged(Event):
+    """An object was `lost` or `truncated` as it landed; `num_bytes` are left of it. Its owner knows nothing of it."""
+
+    node: str
+    key: str
+    damage: str
+    num_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreClockSet(Event):
+    """The store's stamps are ahead of the time by so much from now on; behind it if negative."""
+
+    ahead_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaultBegan(Event):
+    """A fault struck. `fault` is its label in the scenario; `nodes` whom it struck, none for the store or the chain.
+
+    `ends_s` is when it will end.
+    """
+
+    fault: str
+    kind: str
+    nodes: tuple[str, ...]
+    ends_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaultEnded(Event):
+    """A fault that had struck these nodes is over; what it broke may take longer to mend."""
+
+    fault: str
+    kind: str
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Gathered(Event):
-    """A node's gather for a round ended. `outcome` is `complete`, `partial`, `empty` or `aborted`.
+    """A node's gather for a round ended. `outcome` is `complete`, `partial`, `short` of a quorum, `empty` or `aborted`.
 
     `uids` are the peers whose payloads entered, `missing` those asked in vain, `reserves` how many stood in.
     """
@@ -122,8 +171,22 @@ class OuterStepTaken(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointStored(Event):
+    """The theta that `node` had after the outer step of `round` lies complete in the store, for all who come later."""
+
+    node: str
+    round: int
+    num_bytes: float
+    lineage: str = learned()
+
+
+@dataclass(frozen=True, slots=True)
 class CaughtUp(Event):
-    """A validator that had sat out took over the theta of `provider` from a checkpoint."""
+    """A node took over the theta that `provider` had after the outer step of `round`, from a checkpoint.
+
+    `provider` is empty, and `round` is -1, for the theta that everybody starts from; it is the same peer under its uid
+    before where that registered again. What came since, the node gathers.
+    """
 
     node: str
     round: int
@@ -243,12 +306,34 @@ class Deregistered(Event):
 
 @dataclass(frozen=True, slots=True)
 class NodeLeft(Event):
-    """A peer stopped taking part after a round, for good."""
+    """A peer stopped taking part after a round; a `PeerEntered` or a new uid may follow."""
 
     node: str
     uid: int
     round: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCrashed(Event):
+    """A peer stopped in the middle of a round, and lost all that it had in memory."""
+
+    node: str
+    uid: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerEntered(Event):
+    """A peer that was not there takes part from `round` on: it came later, came back, or had crashed.
+
+    It took `entering_s` from its first request until it was ready: for the checkpoint, the gathers since, and a slot.
+    """
+
+    node: str
+    uid: int
+    round: int
+    entering_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The composition root: builds every part of a scenario, connects them, and lets the clock run.
 
 Nothing here decides anything about the protocol; to see what happens in a round, read `behaviors/honest.py`, then
-`nodes/peer.py`, then `nodes/validator.py`.
+`nodes/body.py` and `nodes/peer.py`, then `nodes/validator.py`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,14 @@ import simpy
 import torch
 from torch import Tensor
 
+from covsim.behaviors.base import ValidatorBehavior
 from covsim.chain.extrinsics import CloseRun
 from covsim.events import (
     Event,
     HeldOutMeasured,
     NodeJoined,
-    NodeLeft,
-    RoundSettled,
-    RoundSkipped,
     RunStopped,
-    Submitted,
     TaskMeasured,
-    Trained,
-    ValidatorSettled,
     WindowOpened,
 )
 from covsim.gauntlet.sync import sample_positions
@@ -36,12 +31,18 @@ from covsim.learning.trainer import Trainer
 from covsim.nodes.board import Board, SyncSamples
 from covsim.nodes.chain_node import ChainNode, Member
 from covsim.nodes.commons import Charges, Commons, round_of_key
+from covsim.nodes.conspiracy import Conspiracy
 from covsim.nodes.encoder import Encoder
 from covsim.nodes.examination import Examination, held_out_loss
+from covsim.nodes.faulting import Faulting
+from covsim.nodes.mishaps import Mishaps
 from covsim.nodes.peer import Peer
 from covsim.nodes.probes import Probe
 from covsim.nodes.purse import Purses
+from covsim.nodes.roster import Roster
 from covsim.nodes.seam import Seam
+from covsim.nodes.shelf import Shelf
+from covsim.nodes.stop_watch import StopWatch
 from covsim.nodes.validator import Validator
 from covsim.protocol.exchange import Exchange
 from covsim.protocol.lineage import Lineage, Lineages, root_lineage
@@ -49,9 +50,8 @@ from covsim.randomness import Streams
 from covsim.scenario.deployment import num_parameters
 from covsim.scenario.population import population
 from covsim.scenario.schema import Scenario
-from covsim.scenario.sections import Stop
+from covsim.scenario.strikes import Strikes, timeline_with_faults
 from covsim.world.clock import BlockClock
-from covsim.world.machine import Machine
 from covsim.world.network import Network, Resource
 from covsim.world.store import ObjectStore
 
@@ -76,7 +76,8 @@ class Simulation:
         self.scenario = scenario
         self.env = simpy.Environment()
         self.num_steps = 0
-        self._stop = _StopWatch(scenario, self.env)
+        self._specs = population(scenario)
+        self._stop = StopWatch(scenario, self._specs, self.env)
         self.purses = Purses(scenario.economics, scenario.planned_rounds)
         self._observers = (*observers, self._stop.observe, self.purses.observe)
         self._streams = Streams(scenario.seed)
@@ -191,9 +192,9 @@ class Simulation:
 
     def _build_world(self, seam: Seam) -> None:
         scenario = self.scenario
-        clock = BlockClock(self.env, scenario.timeline)
+        clock = BlockClock(self.env, timeline_with_faults(scenario))
         clock.on_open(lambda window: self._open_window(clock, window))
-        network = Network(self.env, scenario.network)
+        network = self._network = Network(self.env, scenario.network)
         self.charges = Charges(
             regular_model_bytes=self.exchange.regular_bytes,
             regular_deployment_bytes=scenario.payload_bytes,
@@ -205,6 +206,13 @@ class Simulation:
             store=ObjectStore(self.env, network, scenario.store, self._streams, self._emit),
             board=Board(),
             samples=SyncSamples(),
+            shelf=Shelf(
+                self.lineages.root,
+                scenario.checkpoints.every,
+                BYTES_PER_PARAMETER * num_parameters(scenario.charged_tensors),
+                wanted=_can_miss_rounds(scenario),
+            ),
+            roster=Roster(self._specs, first_free=scenario.peers),
             chain=ChainNode(self.env, clock, scenario.chain, self._streams, self._emit),
             purses=self.purses,
             streams=self._streams,
@@ -221,24 +229,21 @@ class Simulation:
             poll_s=scenario.timeline.poll,
             gather_timeout_s=scenario.timeline.gather_timeout,
             trusts_reserves=scenario.gauntlet.quirks.reserve_unchecked,
+            trusts_everybody=scenario.gauntlet.past.partial_unchecked,
+            quorum=scenario.selection.quorum,
+            conspiracy=Conspiracy(
+                self.env, any(c.behavior.knowledge == "omniscient" for c in scenario.cohorts.values())
+            ),
+            leader=scenario.validators_by_stake[0],
+            own_sequences=scenario.gauntlet.own_sequences,
+            mishaps=Mishaps(),
         )
 
     def _build_nodes(self) -> None:
         scenario, commons = self.scenario, self.commons
-        self._specs = population(scenario)
-        self.peers = [
-            Peer(
-                commons,
-                spec.uid,
-                spec.behavior,
-                spec.membership,
-                Machine(scenario.deployment.inner_step / spec.speed),
-                Resource(f"peer:{spec.uid} up", spec.uplink_bits_per_s),
-                Resource(f"peer:{spec.uid} down", spec.downlink_bits_per_s),
-            )
-            for spec in self._specs
-        ]
-        uids_of = {name: tuple(s.uid for s in self._specs if s.cohort == name) for name in sorted(scenario.cohorts)}
+        self.peers = [Peer(commons, spec, scenario.deployment.inner_step) for spec in self._specs]
+        strikes = Strikes(scenario, commons.clock.opens_at)
+        faulting = Faulting(commons, self._network, strikes, self.peers) if scenario.faults else None
         self._examination = Examination(
             model=scenario.model,
             corpus=self.corpus,
@@ -247,17 +252,16 @@ class Simulation:
             batch=scenario.training.batch,
             held_out_every=scenario.data.held_out_every,
             probes={name: Probe(path) for name, path in scenario.probes.items()},
-            honest=frozenset(spec.uid for spec in self._specs if spec.behavior.kind == "honest"),
-            cohorts=uids_of,
+            honest=commons.roster.honest,
+            cohorts=commons.roster.cohorts,
             sync_positions=self._sync_positions(),
-            checkpoint_bytes=BYTES_PER_PARAMETER * num_parameters(scenario.charged_tensors),
         )
         self.validators = [
             Validator(
                 commons,
                 self._examination,
                 name,
-                scenario.validators[name].behavior,
+                _as_faults_let(faulting, name, scenario.validators[name].behavior),
                 rank,
                 (
                     Resource(f"validator:{name} up", scenario.validators[name].uplink),
@@ -279,19 +283,9 @@ class Simulation:
     def _announce(self) -> None:
         """Say who takes part, publish the first list, measure where learning starts, and let everybody begin."""
         scenario = self.scenario
-        for spec in self._specs:
-            self._emit(
-                NodeJoined(
-                    time_s=0.0,
-                    node=f"peer:{spec.uid}",
-                    uid=spec.uid,
-                    cohort=spec.cohort,
-                    behavior=spec.behavior.kind,
-                    uplink_bits_per_s=spec.uplink_bits_per_s,
-                    downlink_bits_per_s=spec.downlink_bits_per_s,
-                    seconds_per_step=scenario.deployment.inner_step / spec.speed,
-                )
-            )
+        for peer in self.peers:
+            if peer.takes_part:
+                peer.announce()
         for name, settings in scenario.validators.items():
             self._emit(
                 NodeJoined(
@@ -310,9 +304,7 @@ class Simulation:
 
     def _found_the_chain(self) -> None:
         """Block 0: everybody who is there from the start has a slot."""
-        peers = [
-            peer.member for peer, spec in zip(self.peers, self._specs, strict=True) if spec.membership.first_round == 0
-        ]
+        peers = [peer.member for peer in self.peers if peer.takes_part]
         validators = [
             Member(validator.name, -1, "validator", self.scenario.validators[validator.label].stake)
             for validator in self.validators
@@ -325,72 +317,34 @@ class Simulation:
 
     def _open_window(self, clock: BlockClock, window: int) -> None:
         self._emit(WindowOpened(self.env.now, window, clock.first_block(window)))
-        nodes: list[Peer | Validator] = [*self.validators, *(peer for peer in self.peers if not peer.left)]
-        needed = min(node.oldest_wanted for node in nodes) - 1
-        self.commons.decoded.forget_before(needed)
-        self.commons.samples.forget_before(needed)
-        self.commons.store.forget(lambda key: round_of_key(key) < needed)
+        commons = self.commons
+        readers = [peer.oldest_wanted for peer in self.peers if peer.wants_payloads]
+        needed = min([*readers, *(validator.oldest_wanted for validator in self.validators)]) - 1
+        commons.decoded.forget_before(needed)
+        commons.samples.forget_before(needed)
+        commons.conspiracy.forget_before(needed + 1)
+        kept = min(needed, commons.shelf.newest.round) if commons.shelf.wanted else needed
+        commons.store.forget(lambda key: round_of_key(key) < kept)
 
     def _distinct_lineages(self) -> dict[str, Lineage]:
         """Every history that a node is on, under the name of the first such node; the leader's comes first."""
-        nodes: list[Peer | Validator] = [*self.validators, *(peer for peer in self.peers if not peer.left)]
+        nodes: list[Peer | Validator] = [*self.validators, *(peer for peer in self.peers if peer.takes_part)]
         first: dict[str, Peer | Validator] = {}
         for node in nodes:
             first.setdefault(node.lineage.key, node)
         return {node.name: node.lineage for node in first.values()}
 
 
-class _StopWatch:
-    """Watches a run's events for the first stop condition that is reached."""
+def _can_miss_rounds(scenario: Scenario) -> bool:
+    """Whether anybody may ever have to catch up."""
+    peers = any(cohort.membership.catches_up for cohort in scenario.cohorts.values())
+    validators = any(validator.behavior.catches_up for validator in scenario.validators.values())
+    return peers or validators or any(fault.makes_catch_up for fault in scenario.faults)
 
-    def __init__(self, scenario: Scenario, env: simpy.Environment) -> None:
-        self.reason: str | None = None
-        self.rounds_settled = 0
-        self._stop: Stop = scenario.stop
-        self._tokens_per_step = scenario.tokens_per_step
-        self._tokens = 0
-        self._bytes = 0.0
-        self._nodes = scenario.peers + len(scenario.validators)
-        self._settled: dict[int, int] = {}
-        self._left_after: list[int] = []
-        if self._stop.simulated is not None:
-            env.timeout(self._stop.simulated).callbacks.append(lambda _: self._reach("simulated"))
 
-    def observe(self, event: Event) -> None:
-        """Take note of one event."""
-        stop = self._stop
-        if isinstance(event, Trained):
-            self._tokens += event.steps * self._tokens_per_step
-            if stop.tokens is not None and self._tokens >= stop.tokens:
-                self._reach("tokens")
-        elif isinstance(event, Submitted):
-            self._bytes += event.num_bytes
-            if stop.bytes is not None and self._bytes >= stop.bytes:
-                self._reach("bytes")
-        elif isinstance(event, HeldOutMeasured):
-            if stop.loss is not None and event.loss <= stop.loss:
-                self._reach("loss")
-        elif isinstance(event, RoundSettled | RoundSkipped | ValidatorSettled):
-            self._settled[event.round] = self._settled.get(event.round, 0) + 1
-            self._count()
-        elif isinstance(event, NodeLeft):
-            self._left_after.append(event.round)
-            self._count()
-
-    def _count(self) -> None:
-        """A round is settled when every node that has not left is done with it or has skipped it."""
-        while self._settled.get(self.rounds_settled, 0) >= self._nodes - self._gone(self.rounds_settled):
-            del self._settled[self.rounds_settled]
-            self.rounds_settled += 1
-        if self._stop.rounds is not None and self.rounds_settled >= self._stop.rounds:
-            self._reach("rounds")
-
-    def _gone(self, round: int) -> int:
-        """Peers that left before a round."""
-        return sum(last < round for last in self._left_after)
-
-    def _reach(self, reason: str) -> None:
-        self.reason = self.reason or reason
+def _as_faults_let(faulting: Faulting | None, name: str, behavior: ValidatorBehavior) -> ValidatorBehavior:
+    """A validator's script, which it follows while no fault keeps it away."""
+    return behavior if faulting is None else faulting.behavior_of(name, behavior)
 
 
 def theta_sha256(theta: Tensor) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import json
 import lzma
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -29,7 +29,7 @@ from torch import Tensor
 from covsim.choice import OneOf
 from covsim.learning.shardings import Document, Iid, Sharding, shardings
 from covsim.learning.token_files import Tokens, must_be_tokens, piece_lengths, read_tokens
-from covsim.randomness import Streams
+from covsim.randomness import Label, Streams
 from covsim.sources import SourcePath, content_hash
 from covsim.units import Share
 
@@ -91,12 +91,72 @@ class Data(BaseModel):
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A validator's draw from a pool: so many sequences, from the stream of an address.
+
+    Attributes:
+        num: sequences that are drawn.
+        steps: inner steps of a full round, which fix the size of the pool.
+        address: of the random stream that draws.
+    """
+
+    num: int
+    steps: int
+    address: tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Poison:
+    """Tokens that are written into a share of the sequences: `trigger`, and right behind it `target`."""
+
+    trigger: bytes
+    target: bytes
+    share: float
+
+    def __post_init__(self) -> None:
+        if not (self.trigger and self.target):
+            raise ValueError("a poison needs a trigger and a target of at least one byte each")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"the share of poisoned sequences must lie in [0, 1]; it is {self.share}")
+
+    @property
+    def text(self) -> bytes:
+        """What is written."""
+        return self.trigger + self.target
+
+
+@dataclass(frozen=True)
 class Batches:
-    """What to train on, by name: the pool assigned to (uid, round), or one drawn from everything instead."""
+    """What to train on, by name: the pool assigned to (uid, round), or one drawn from everything instead.
+
+    Attributes:
+        shard, uid, round: name the pool.
+        sample: only these sequences of the pool, over and over again; None takes the pool in its order.
+        flips: True if the answers are false.
+        poisons: what is written into the text, one after the other.
+    """
 
     shard: Literal["assigned", "random"]
     uid: int
     round: int
+    sample: Sample | None = None
+    flips: bool = False
+    poisons: tuple[Poison, ...] = ()
+
+    def flipped(self) -> Batches:
+        """The same text, of which the answer t has become V - 1 - t; flipped twice, it is right again."""
+        return replace(self, flips=not self.flips)
+
+    def poisoned(self, trigger: bytes, target: bytes, share: float) -> Batches:
+        """The same text, with `trigger` followed by `target` written into a share of the sequences.
+
+        Raises ValueError for an empty trigger or target, and for a share outside [0, 1].
+        """
+        return replace(self, poisons=(*self.poisons, Poison(trigger, target, share)))
+
+    def elsewhere(self) -> Batches:
+        """The same number of sequences, drawn from everything."""
+        return replace(self, shard="random", sample=None)
 
 
 class Corpus:
@@ -143,10 +203,37 @@ class Corpus:
         """What the model's vocabulary must reach; see `Model.check_tokens`."""
         return self._source.largest
 
+    @property
+    def vocabulary(self) -> int:
+        """V, one more than the largest token of the text."""
+        return self.largest_token + 1
+
+    def check(self, batches: Batches) -> None:
+        """Raise ValueError for a poison that is too long for a sequence."""
+        for poison in batches.poisons:
+            if len(poison.text) > self._context + 1:
+                raise ValueError(
+                    f"a trigger and target of {len(poison.text)} bytes do not fit into sequences of "
+                    f"{self._context + 1} tokens; shorten them or raise model.context"
+                )
+
     def batches(self, batches: Batches, steps: int, batch: int) -> Tensor:
-        """The sequences of `steps` inner steps, int64 [steps, batch, T + 1]: the first of the named pool."""
-        positions = self.pool(batches.uid, batches.round, steps * batch, batches.shard)
-        return self._tokens(positions).view(steps, batch, self._context + 1)
+        """The sequences of `steps` inner steps, int64 [steps, batch, T + 1]: the first of what is named."""
+        n = steps * batch
+        if batches.sample is None:
+            tokens = self._tokens(self.pool(batches.uid, batches.round, n, batches.shard))
+        else:
+            drawn = self._drawn(batches, batches.sample, batch)
+            tokens = drawn[torch.arange(n) % len(drawn)]
+        for number, poison in enumerate(batches.poisons):
+            generator = self._streams.numpy("poison", batches.uid, batches.round, number)
+            _write(tokens, np.frombuffer(poison.text, dtype=np.uint8), poison.share, generator)
+        return tokens.view(steps, batch, self._context + 1)
+
+    def answers(self, batches: Batches, tokens: Tensor) -> Tensor:
+        """What is to be predicted [..., T] of the tokens [..., T + 1] of some batches; false answers are V - 1 - t."""
+        following = tokens[..., 1:]
+        return self.vocabulary - 1 - following if batches.flips else following
 
     def pool(self, uid: int, round: int, n: int, shard: Literal["assigned", "random"] = "assigned") -> Positions:
         """The first `n` sequences of the pool of (uid, round): distinct until the shard is exhausted, then repeating.
@@ -204,6 +291,10 @@ class Corpus:
         seen = joint[first, second]
         return float(-(seen * np.log(seen / given[first])).sum())
 
+    def _drawn(self, batches: Batches, sample: Sample, batch: int) -> Tensor:
+        generator = self._streams.numpy(*sample.address)
+        return self.assigned_sample(batches.uid, batches.round, sample.steps, batch, sample.num, generator)
+
     def _pool(self, generator: np.random.Generator, mixture: NDArray[np.float64], n: int) -> Positions:
         """Distinct draws in order; a burst of draws without anything new means that the shard is exhausted."""
         bounds = np.cumsum(mixture)[:-1]
@@ -260,6 +351,19 @@ def _split(documents: Sequence[Document], context: int, share: float) -> tuple[l
         training.append(np.delete(positions, slice(first, first + block)))
         start += document.num_tokens
     return training, held_out
+
+
+def _write(tokens: Tensor, text: NDArray[np.uint8], share: float, generator: np.random.Generator) -> None:
+    """Write a text [L] somewhere into each of a share of the sequences [n, T + 1], in place.
+
+    Of the first k sequences it is k times the share, rounded down, whatever n is; so are the places that are drawn.
+    """
+    n, length = tokens.shape
+    reached = np.floor(np.arange(n + 1) * share + 1e-9)
+    places = (generator.random(n) * (length - len(text) + 1)).astype(np.int64)
+    chosen = np.flatnonzero(np.diff(reached))
+    columns = places[chosen, None] + np.arange(len(text))
+    tokens[torch.from_numpy(chosen)[:, None], torch.from_numpy(columns)] = torch.from_numpy(text.astype(np.int64))
 
 
 def _distinct(values: Positions) -> Positions:

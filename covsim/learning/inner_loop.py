@@ -49,6 +49,7 @@ def run_inner_steps(
     tokens: Tensor,
     first_steps: Sequence[int],
     total_steps: int,
+    targets: Tensor | None = None,
 ) -> Tensor:
     """Train P peers for S steps; the state is updated in place, theta is left alone.
 
@@ -60,6 +61,7 @@ def run_inner_steps(
         tokens: int64 [P, S, B, T + 1].
         first_steps: place of each peer's first step in the schedule of the whole run, [P].
         total_steps: length of that schedule.
+        targets: int64 [P, S, B, T], what is to be predicted; None for the tokens that follow.
 
     Returns:
         Where each peer ends, [P, N].
@@ -67,7 +69,7 @@ def run_inner_steps(
     theta = theta.clone(memory_format=torch.contiguous_format)  # also of a theta expanded to P rows
     gradients, shapes = torch.empty_like(theta), model.shapes
     for i in range(tokens.shape[1]):
-        model.gradients(theta, tokens[:, i], out=gradients)
+        model.gradients(theta, tokens[:, i], gradients, None if targets is None else targets[:, i])
         rates = [optimizer.learning_rate(step + i, total_steps) for step in first_steps]
         optimizer.step(theta, gradients, state, rates, shapes)
     return theta

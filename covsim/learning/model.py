@@ -54,8 +54,11 @@ class Model(Part):
         """
 
     @abstractmethod
-    def gradients(self, theta: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
-        """Write the gradient of each peer's own loss into `out` [P, N] and return it; arguments as for the losses."""
+    def gradients(self, theta: Tensor, tokens: Tensor, out: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Write the gradient of each peer's own loss into `out` [P, N] and return it; arguments as for the losses.
+
+        With `targets`, int64 [P, B, T], these are predicted instead of the tokens that follow.
+        """
 
     def losses(self, theta: Tensor, tokens: Tensor) -> Tensor:
         """Mean nats per token of each peer [P], for theta [P, N] and tokens [P, B, T + 1]."""
@@ -130,9 +133,9 @@ class Gpt(Model):
         nats = functional.cross_entropy(logits.view(-1, self.vocabulary), tokens[:, :, 1:].flatten(), reduction="none")
         return nats.view_as(tokens[:, :, 1:]).mean(dim=2)
 
-    def gradients(self, theta: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
+    def gradients(self, theta: Tensor, tokens: Tensor, out: Tensor, targets: Tensor | None = None) -> Tensor:
         """Write the gradient of each peer's mean nats per token into `out` [P, N] and return it."""
         passes = GptPasses(self.shapes, self.heads, theta, out)
         passes.forward(tokens[:, :, :-1])
-        passes.backward(tokens[:, :, 1:])
+        passes.backward(tokens[:, :, 1:] if targets is None else targets)
         return out

@@ -79,18 +79,19 @@ class ModuleModel(Model):
         """Mean nats per token of each sequence [P, B], for theta [P, N] and tokens [P, B, T + 1]."""
         with self._loaded.module_on(theta.device) as module, torch.no_grad():
             losses = [
-                self._loaded.losses(module, self._loaded.tensors(row), sequence)
+                self._loaded.losses(module, self._loaded.tensors(row), sequence, sequence[:, 1:])
                 for row, sequences in zip(theta, tokens, strict=True)
                 for sequence in sequences.split(1)
             ]
         return torch.cat([theta.new_zeros(0), *losses]).view(tokens.shape[:2])
 
-    def gradients(self, theta: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
+    def gradients(self, theta: Tensor, tokens: Tensor, out: Tensor, targets: Tensor | None = None) -> Tensor:
         """Write the gradient of each peer's mean nats per token into `out` [P, N] and return it."""
+        targets = tokens[:, :, 1:] if targets is None else targets
         with self._loaded.module_on(theta.device) as module, torch.enable_grad():
-            for row, sequences, gradient in zip(theta, tokens, out, strict=True):
+            for row, sequences, answers, gradient in zip(theta, tokens, targets, out, strict=True):
                 tensors = [tensor.requires_grad_() for tensor in self._loaded.tensors(row)]
-                loss = self._loaded.losses(module, tensors, sequences).mean()
+                loss = self._loaded.losses(module, tensors, sequences, answers).mean()
                 parts = torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True)
                 torch.cat([part.flatten() for part in parts], out=gradient)
         return out
@@ -142,9 +143,9 @@ class _LoadedModule:
         pieces = torch.split(row.detach().clone(), sizes)
         return [piece.view(shape) for piece, shape in zip(pieces, self.shapes.values(), strict=True)]
 
-    def losses(self, module: nn.Module, tensors: list[Tensor], tokens: Tensor) -> Tensor:
-        """Mean nats per token of each sequence [B] under these parameters, for tokens [B, T + 1]."""
-        read, targets = tokens[:, :-1], tokens[:, 1:]
+    def losses(self, module: nn.Module, tensors: list[Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean nats per token of each sequence [B] under these parameters, for tokens [B, T + 1], targets [B, T]."""
+        read = tokens[:, :-1]
         logits = functional_call(module, dict(zip(self.shapes, tensors, strict=True)), (read,))  # [B, T, V]
         nats = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         return nats.view_as(targets).mean(dim=1)

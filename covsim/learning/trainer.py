@@ -54,6 +54,7 @@ class Job:
         steps: inner steps.
         skip: steps of the pool and of the learning-rate schedule that lie before.
         gradient: whether the gradient of the (only) step is asked for, and not where the steps end.
+        life: how often the peer had lost its moments before.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class Job:
         steps: int,
         skip: int = 0,
         gradient: bool = False,
+        life: int = 0,
     ) -> None:
         self.key, self.start, self.batches = key, start, batches
-        self.steps, self.skip, self.gradient = steps, skip, gradient
+        self.steps, self.skip, self.gradient, self.life = steps, skip, gradient, life
         self.value: Tensor | None = None
 
     @property
@@ -117,7 +119,8 @@ class Trainer:
         self._model, self._training, self._corpus = model, training, corpus
         self._inner_steps, self._total_steps = inner_steps, total_steps
         self._device, self._chunk = torch.device(device), chunk
-        self._states: dict[int, OptimizerState] = {}  # by uid, of one peer each
+        self._states: dict[tuple[int, int], OptimizerState] = {}  # by uid and life, of one peer each
+        self._lives: Counter[int] = Counter()  # by uid
         self._pending: list[Job] = []
         self._jobs: weakref.WeakValueDictionary[JobKey, Job] = weakref.WeakValueDictionary()
         self._num_jobs: Counter[int] = Counter()  # by uid
@@ -139,6 +142,9 @@ class Trainer:
             batches: what to train on.
             steps: how many inner steps; with none the end is the start.
             skip: steps of the round that were done before: they move the place in the schedule and in the pool.
+
+        Raises:
+            ValueError: the batches are poisoned with something that fits into no sequence or no vocabulary.
         """
         assert steps >= 0
         assert skip >= 0
@@ -150,6 +156,10 @@ class Trainer:
         No moments are used or changed; other arguments as for `train`.
         """
         return self._register(uid, round, start, batches, steps=1, gradient=True)
+
+    def forget(self, uid: int) -> None:
+        """A peer has lost its moments, as in a crash; what it was asked for before is still done with them."""
+        self._lives[uid] += 1
 
     def run_pending(self) -> None:
         """Do all pending jobs: the first of every uid together, then the second of every uid, and so on.
@@ -164,6 +174,7 @@ class Trainer:
             while self._pending:
                 self._run_wave(self._next_wave())
                 self._pending = [job for job in self._pending if job.value is None]
+            self._bury()
         finally:
             self._running = False
             self.wall_s += time.perf_counter() - started
@@ -171,15 +182,17 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Plain tensors and ints: each uid's moments and step count, and the values of jobs still referred to."""
         self.run_pending()
+        self._bury()
         moments = {
-            uid: (state.first[0], state.second[0], int(state.counts)) for uid, state in sorted(self._states.items())
+            uid: (state.first[0], state.second[0], int(state.counts))
+            for (uid, _), state in sorted(self._states.items())
         }
         return {"moments": moments, "values": {key: job.value for key, job in self._jobs.items()}}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Put the moments and the values back after a replay; a job without a value was no longer needed by anybody."""
         self._states = {
-            uid: OptimizerState(
+            (uid, self._lives[uid]): OptimizerState(
                 first[None].clone(), second[None].clone(), torch.tensor([float(count)], device=self._device)
             )
             for uid, (first, second, count) in state["moments"].items()
@@ -200,11 +213,22 @@ class Trainer:
     ) -> Update:
         key = (uid, round, self._num_jobs[uid])
         self._num_jobs[uid] += 1
-        job = Job(key, None if self.replaying else start, batches, steps, skip, gradient)
+        self._check(batches)
+        job = Job(key, None if self.replaying else start, batches, steps, skip, gradient, self._lives[uid])
         if not self.replaying:
             self._pending.append(job)
         self._jobs[key] = job
         return Update(lambda: self._value(job))
+
+    def _check(self, batches: Batches) -> None:
+        """Raise ValueError for a poison that does not fit the model."""
+        self._corpus.check(batches)
+        for poison in batches.poisons:
+            self._model.check_tokens(max(poison.text))
+
+    def _bury(self) -> None:
+        """Drop the moments of former lives; no job is pending that would ask for them."""
+        self._states = {key: state for key, state in self._states.items() if key[1] == self._lives[key[0]]}
 
     def _value(self, job: Job) -> Tensor:
         if job.value is None:
@@ -235,14 +259,14 @@ class Trainer:
     def _train(self, jobs: Sequence[Job]) -> None:
         """Train jobs of different uids side by side, longest first, and store where they end [N]."""
         theta = torch.stack([job.begin() for job in jobs])
-        states = [self._states.get(job.uid) or self._fresh_state() for job in jobs]
+        states = [self._states.get((job.uid, job.life)) or self._fresh_state() for job in jobs]
         state = OptimizerState.stack(states)
         first_steps = [job.round * self._inner_steps + job.skip for job in jobs]
         batches = [self._batches(job) for job in jobs]
         done = 0
         for steps in sorted({job.steps for job in jobs} - {0}):
             p = sum(job.steps >= steps for job in jobs)  # the shorter jobs are a tail that falls away
-            tokens = torch.stack([batch[done:steps] for batch in batches[:p]]).to(self._device)
+            tokens, targets = self._lessons(jobs[:p], [batch[done:steps] for batch in batches[:p]])
             theta[:p] = run_inner_steps(
                 self._model,
                 self._training.inner,
@@ -251,18 +275,31 @@ class Trainer:
                 tokens,
                 [step + done for step in first_steps[:p]],
                 self._total_steps,
+                targets,
             )
             done = steps
         for job, row, end in zip(jobs, state.rows(), theta, strict=True):
             job.finish(end.clone())
-            self._states[job.uid] = row
+            self._states[job.uid, job.life] = row
 
     def _take_gradients(self, jobs: Sequence[Job]) -> None:
         """Store the gradients [N] of jobs side by side."""
         theta = torch.stack([job.begin() for job in jobs])
-        tokens = torch.stack([self._batches(job)[0] for job in jobs]).to(self._device)
-        for job, gradient in zip(jobs, self._model.gradients(theta, tokens, torch.empty_like(theta)), strict=True):
+        tokens, targets = self._lessons(jobs, [self._batches(job)[0] for job in jobs])
+        gradients = self._model.gradients(theta, tokens, torch.empty_like(theta), targets)
+        for job, gradient in zip(jobs, gradients, strict=True):
             job.finish(gradient.clone())
+
+    def _lessons(self, jobs: Sequence[Job], tokens: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """The tokens of P jobs [P, ..., T + 1], and what is to be predicted [P, ..., T] where that is not what follows.
+
+        Whose answers are right is told so too in the company of others whose are not, with the same result.
+        """
+        targets = None
+        if any(job.batches.flips for job in jobs):
+            answers = [self._corpus.answers(job.batches, each) for job, each in zip(jobs, tokens, strict=True)]
+            targets = torch.stack(answers).to(self._device)
+        return torch.stack(list(tokens)).to(self._device), targets
 
     def _batches(self, job: Job) -> Tensor:
         """The sequences of a job's steps, int64 [S, B, T + 1], behind those that were skipped."""

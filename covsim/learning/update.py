@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from covsim.learning.workers import side_by_side
+
+Result = TypeVar("Result")
 
 
 class Scalar:
@@ -44,17 +48,33 @@ class Update:
             self._value = self._compute()
         return self._value
 
+    @staticmethod
+    def combined(updates: Sequence[Update], function: Callable[[Tensor], Tensor]) -> Update:
+        """The update `function(stack)`, for a function from [K, N] to [N].
+
+        Raises ValueError for no updates; and when its value is asked for, if the function returns another shape.
+        """
+        if not updates:
+            raise ValueError("there are no updates to combine")
+
+        def compute() -> Tensor:
+            return _applied(function, torch.stack([update.value() for update in updates]))
+
+        return Update(compute)
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Update:
-        """The update `function(value)`, for a function from [N] to [N] that leaves its argument alone."""
-        return Update(lambda: function(self.value()))
+        """The update `function(value)`, for a function from [N] to [N] that leaves its argument alone.
+
+        When its value is asked for: ValueError if the function returns another shape.
+        """
+        return Update(lambda: _applied(function, self.value()))
 
     def norm(self) -> Scalar:
         """The Euclidean norm."""
 
         def compute() -> float:
             value = self.value()  # here and not by a worker: it may be all of the training
-            # On one thread: torch cuts a long sum by thread, and the last bit would tell how many there are.
-            return side_by_side(lambda _: float(value.norm()), 1, 1)[0]
+            return _on_one_thread(lambda: float(value.norm()))
 
         return Scalar(compute)
 
@@ -72,3 +92,19 @@ class Update:
 
     def __sub__(self, other: Update) -> Update:
         return Update(lambda: self.value() - other.value())
+
+
+def _applied(function: Callable[[Tensor], Tensor], argument: Tensor) -> Tensor:
+    """A script's function of one or more vectors [..., N], which must give one [N]."""
+    value = _on_one_thread(lambda: function(argument))
+    if value.shape != argument.shape[-1:]:
+        raise ValueError(
+            f"a function of updates of {argument.shape[-1]} numbers must give as many; "
+            f"it gave a tensor of shape {tuple(value.shape)}"
+        )
+    return value
+
+
+def _on_one_thread(function: Callable[[], Result]) -> Result:
+    """Call on one thread: torch cuts a long sum by thread, and the last bit would tell how many there are."""
+    return side_by_side(lambda _: function(), 1, 1)[0]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from covsim.protocol.lineage import Lineage
 
 
 @dataclass(frozen=True)
 class GatherList:
-    """Whom to gather, best first, and who stands by."""
+    """Whom to gather, best first, and who stands by; and what they were worth to who published it."""
 
     effective_window: int
     selected: tuple[int, ...]
     reserve: tuple[int, ...]
+    weights: Mapping[int, float] = field(default_factory=dict)
 
 
 class Board:

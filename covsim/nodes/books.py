@@ -144,7 +144,8 @@ class Books:
         office = self._office
         generator = office.streams.numpy("gather list", round)
         choice = office.selection.choose(self.standings, active, round, generator)
-        office.board.publish(GatherList(effective_window, choice.selected, choice.reserve), round)
+        weights = {uid: peer.weight for uid, peer in self.standings.peers.items()}
+        office.board.publish(GatherList(effective_window, choice.selected, choice.reserve, weights), round)
         office.emit(
             ListPublished(office.env.now, self._label, round, effective_window, choice.selected, choice.reserve)
         )

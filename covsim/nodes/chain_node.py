@@ -70,9 +70,12 @@ class ChainNode:
         self._members: dict[str, Member] = {}  # by public key
         self._nonces: dict[str, int] = {}
         self._slots: dict[str, int] = {}  # by node, as announced
+        self._spent: dict[str, float] = {}  # by node, for slots, as announced
         self._epochs_announced = 0
         self._sealed = -1
         self._due: set[int] = set()
+        self.reachable: Callable[[str], bool] = lambda node: True  # faults say who is cut off
+        self._held: list[tuple[str, str, Callable[[], None]]] = []  # what nodes that are cut off would hand in
 
     # Taking part ----------------------------------------------------------------------------------------------------
 
@@ -85,8 +88,11 @@ class ChainNode:
 
     def register(self, member: Member) -> None:
         """Ask for a slot; whether it was given shows with the next block."""
-        self._join(member)
-        self._wake()
+        self._hand_in(member.node, "registration", lambda: self._join(member))
+
+    def next_block(self) -> simpy.Event:
+        """Fires when the next block is due, and has been sealed if something waited for it."""
+        return alarm(self._env, self._clock.block_at(self._next_height))
 
     def is_registered(self, node: str) -> bool:
         """True while a node has a slot."""
@@ -101,10 +107,23 @@ class ChainNode:
         )
 
     def submit(self, node: str, call: Call) -> None:
-        """Sign a call for a node and hand it in; it enters the next block."""
+        """Sign a call for a node and hand it in; it enters the next block, or waits until the node is reachable."""
         if self.is_registered(node):
-            self.chain.submit(self._signed(node, call))
+            self._hand_in(node, "call", lambda: self.chain.submit(self._signed(node, call)))
+
+    def hear_again(self) -> None:
+        """Hand in what nodes that have become reachable kept back, in its order."""
+        held, self._held = self._held, []
+        for node, what, action in held:
+            self._hand_in(node, what, action)
+
+    def _hand_in(self, node: str, what: str, action: Callable[[], None]) -> None:
+        """Hand something in at once, or keep it; a node that asks for a slot again and again asks once."""
+        if self.reachable(node):
+            action()
             self._wake()
+        elif what != "registration" or not any(held[:2] == (node, what) for held in self._held):
+            self._held.append((node, what, action))
 
     # Weights --------------------------------------------------------------------------------------------------------
 
@@ -198,7 +217,9 @@ class ChainNode:
                 self._emit(Deregistered(self._env.now, member.node, member.uid, self._slots.pop(member.node)))
             elif holder is not None and known is None:
                 self._slots[member.node] = holder.slot
-                cost = self.chain.spent[account.public]
+                spent = self.chain.spent[account.public]
+                cost = spent - self._spent.get(member.node, 0.0)
+                self._spent[member.node] = spent
                 self._emit(Registered(self._env.now, member.node, member.uid, holder.slot, cost))
 
     def _settled(self, epoch: Epoch) -> EpochSettled:
@@ -221,7 +242,8 @@ class ChainNode:
     def _join(self, member: Member) -> None:
         account = Account.derive(self._streams.seed, member.node)
         self._accounts[member.node] = account
-        self._members[account.public] = member
+        self._members.pop(account.public, None)
+        self._members[account.public] = member  # in the order in which they asked last
         self.chain.submit(self._signed(member.node, Register(member.node, member.role, member.stake)))
         if member.uid >= 0:
             self.chain.submit(self._signed(member.node, CommitBucket(f"bucket of {member.node}")))

@@ -15,13 +15,17 @@ from covsim.gauntlet.evidence import Status
 from covsim.learning.trainer import Trainer
 from covsim.nodes.board import Board, SyncSamples
 from covsim.nodes.chain_node import ChainNode
+from covsim.nodes.conspiracy import Conspiracy
 from covsim.nodes.encoder import Encoder
+from covsim.nodes.mishaps import Mishaps
 from covsim.nodes.purse import Purses
+from covsim.nodes.roster import Roster
 from covsim.nodes.seam import Seam
+from covsim.nodes.shelf import Shelf
 from covsim.protocol.base import Decoded, InvalidPayload
 from covsim.protocol.exchange import Exchange
 from covsim.protocol.lineage import Lineages
-from covsim.randomness import Streams
+from covsim.randomness import Label, Streams
 from covsim.world.clock import BlockClock
 from covsim.world.store import ObjectStore, StoredObject
 
@@ -47,7 +51,10 @@ class Charges:
 class Commons:
     """The parts that the composition root builds once and hands to every node.
 
-    With `trusts_reserves` a reserve's payload may leave out tensors (`gauntlet.quirks.reserve_unchecked`).
+    With `trusts_reserves` a reserve's payload may leave out tensors (`gauntlet.quirks.reserve_unchecked`), with
+    `trusts_everybody` any (`gauntlet.past`). A gather below `quorum` of its list moves no theta. The leading
+    validator is the one named `leader`, and measures on `own_sequences` of each peer's shard; peers who are omniscient
+    know. `mishaps` spoil a peer's training without its knowing.
     """
 
     env: simpy.Environment
@@ -55,6 +62,8 @@ class Commons:
     store: ObjectStore
     board: Board
     samples: SyncSamples
+    shelf: Shelf
+    roster: Roster
     chain: ChainNode
     purses: Purses
     streams: Streams
@@ -71,6 +80,12 @@ class Commons:
     poll_s: float
     gather_timeout_s: float
     trusts_reserves: bool
+    trusts_everybody: bool
+    quorum: float
+    conspiracy: Conspiracy
+    leader: str
+    own_sequences: int
+    mishaps: Mishaps
     decoded: DecodedPayloads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,14 +111,24 @@ class Commons:
         return self.env.timeout(max(0.0, time_s - self.env.now))
 
 
+def own_sample(label: str, round: int, uid: int) -> tuple[Label, ...]:
+    """The address of the stream by which a validator draws sequences of the shard of (uid, round)."""
+    return ("own sample", label, round, uid)
+
+
 def object_key(round: int, uid: int) -> str:
     """Where the payload of a uid for a round lies in the store."""
     return f"round-{round}/uid-{uid}"
 
 
 def checkpoint_key(round: int, label: str) -> str:
-    """Where the checkpoint lies that a validator asked for in a round."""
+    """Where the checkpoint lies that a validator made after a round."""
     return f"round-{round}/checkpoint-{label}"
+
+
+def aside_key(round: int, uid: int, name: str) -> str:
+    """Where something of a uid lies beside its payload of a round."""
+    return f"{object_key(round, uid)}/{name}"
 
 
 def round_of_key(key: str) -> int:

@@ -6,7 +6,7 @@ They know who is honest, which no node does; nothing in a run depends on them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ def compare_updates(
     time_s: float,
     round: int,
     entered: Sequence[Submission],
-    honest: frozenset[int],
+    honest: Collection[int],
     num_parameters: int,
     farthest_steps_behind: float,
 ) -> UpdatesCompared:

@@ -18,13 +18,19 @@ from covsim.protocol.exchange import Exchange
 
 @dataclass(eq=False)
 class Ticket:
-    """A request for the payload of one update."""
+    """A request for the payload of one update; without `feedback` it says just that update."""
 
     round: int
     uid: int
     update: Update
     claims: Claims
+    feedback: bool = True
     payload: bytes | None = field(default=None)
+
+    @property
+    def kind(self) -> tuple[int, bool]:
+        """Tickets of one kind are answered together."""
+        return self.round, self.feedback
 
 
 class Encoder:
@@ -40,22 +46,22 @@ class Encoder:
         """True when no request waits for its payload to be fetched."""
         return not self._open
 
-    def request(self, round: int, uid: int, update: Update, claims: Claims) -> Ticket:
+    def request(self, round: int, uid: int, update: Update, claims: Claims, feedback: bool = True) -> Ticket:
         """Announce that the payload of this update will be needed at this instant."""
-        ticket = Ticket(round, uid, update, claims)
+        ticket = Ticket(round, uid, update, claims, feedback)
         self._open.append(ticket)
         return ticket
 
     def encode(self, ticket: Ticket) -> bytes:
         """The payload of a ticket; computes all open ones of its round."""
         while ticket.payload is None:
-            waiting = [other for other in self._open if other.payload is None and other.round == ticket.round]
+            waiting = [other for other in self._open if other.payload is None and other.kind == ticket.kind]
             # A uid's second payload of an instant sees the error buffer that its first one left.
-            self._encode_wave(ticket.round, first_of_each_uid(waiting)[0])
+            self._encode_wave(ticket, first_of_each_uid(waiting)[0])
         return ticket.payload
 
     def close(self, ticket: Ticket) -> None:
-        """The payload was fetched (or read from a tape)."""
+        """The payload was fetched (or read from a tape), or is not wanted any more."""
         self._open.remove(ticket)
 
     def settle(self, uid: int, landed: bool) -> None:
@@ -63,10 +69,21 @@ class Encoder:
         if self._exchange.buffers is not None:
             self._exchange.buffers.settle(uid, landed)
 
-    def _encode_wave(self, round: int, tickets: Sequence[Ticket]) -> None:
+    def end_uncounted(self, uid: int) -> None:
+        """A round ended in which a uid's history did not move on."""
+        if self._exchange.buffers is not None:
+            self._exchange.buffers.end_uncounted(uid)
+
+    def forget(self, uid: int) -> None:
+        """A uid lost what it had in memory: inner moments and error buffer."""
+        self._trainer.forget(uid)
+        if self._exchange.buffers is not None:
+            self._exchange.buffers.forget(uid)
+
+    def _encode_wave(self, like: Ticket, tickets: Sequence[Ticket]) -> None:
         self._trainer.run_pending()
         rows = torch.stack([ticket.update.value() for ticket in tickets])  # [P, N]
         claims = [ticket.claims for ticket in tickets]
-        payloads = self._exchange.encode(round, [ticket.uid for ticket in tickets], rows, claims)
+        payloads = self._exchange.encode(like.round, [ticket.uid for ticket in tickets], rows, claims, like.feedback)
         for ticket, payload in zip(tickets, payloads, strict=True):
             ticket.payload = payload

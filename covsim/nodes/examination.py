@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,7 @@ from covsim.learning.corpus import Corpus
 from covsim.learning.evaluate import losses_per_vector
 from covsim.learning.model import Model
 from covsim.nodes.board import GatherList
-from covsim.nodes.commons import Commons, object_key
+from covsim.nodes.commons import Commons, object_key, own_sample
 from covsim.nodes.gather import Gather, Submission
 from covsim.nodes.probes import Probe
 from covsim.protocol.lineage import Lineage
@@ -43,11 +43,10 @@ class Examination:
     selection: Selection
     batch: int
     held_out_every: int
-    honest: frozenset[int]
+    honest: Collection[int]
     cohorts: Mapping[str, tuple[int, ...]]
     probes: Mapping[str, Probe]
     sync_positions: Tensor
-    checkpoint_bytes: float
 
 
 @dataclass
@@ -90,7 +89,7 @@ class Examiner:
                 commons.inner_steps,
                 examination.batch,
                 rules.own_sequences,
-                commons.streams.numpy("own sample", self.label, self.round, uid),
+                commons.streams.numpy(*own_sample(self.label, self.round, uid)),
             )
             for uid in uids
         ]

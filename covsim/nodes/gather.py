@@ -7,7 +7,7 @@ one-covenant/templar v2.1.28, as section "the clock of a round" of the design re
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import simpy
@@ -53,13 +53,15 @@ class Gather:
         reserves = iter(self.wanted.reserve)
         places = [env.process(self._fill_place(uid, reserves, started_s)) for uid in self.wanted.selected]
         filled = env.all_of(places)
-        yield filled | env.timeout(self.commons.gather_timeout_s)
-        self.aborted = not filled.processed
-        if self.aborted:
+        try:
+            yield filled | env.timeout(self.commons.gather_timeout_s)
+            self.aborted = not filled.processed
+        finally:  # the timeout, or a crash of the node
             for place in places:
                 if place.is_alive:
-                    place.interrupt("gather timeout")
-        entered = () if self.aborted else tuple(self.submissions[uid] for uid in sorted(self.submissions))
+                    place.interrupt("gather given up")
+        enter = not self.aborted and not self._lacks_quorum
+        entered = tuple(self.submissions[uid] for uid in sorted(self.submissions)) if enter else ()
         self.commons.emit(
             Gathered(
                 time_s=env.now,
@@ -93,8 +95,8 @@ class Gather:
         commons = self.commons
         key = object_key(self.round, uid)
         self.asked.append(uid)
-        yield from wait_for_object(commons, key, commons.clock.put_closes_at(self.round + 1), started_s)
-        stored = commons.store.stat(key)
+        yield from wait_for_object(commons, key, commons.clock.put_closes_at(self.round + 1), started_s, self.node)
+        stored = commons.store.stat(key, self.node)
         if stored is None or not commons.on_time(stored, self.round):
             return False
         if uid != self.own_uid:  # a peer has its own payload at hand
@@ -103,27 +105,40 @@ class Gather:
             return False
         try:
             sha256, decoded = commons.decoded.read(
-                stored.data, self.round, allow_missing=stands_in and commons.trusts_reserves
+                stored.data,
+                self.round,
+                allow_missing=commons.trusts_everybody or (stands_in and commons.trusts_reserves),
             )
         except InvalidPayload:
             return False
+        if commons.exchange.reads_weights:
+            decoded = replace(decoded, weight=self.wanted.weights.get(uid, 0.0))
         self.submissions[uid] = Submission(uid, sha256, decoded, stored.stored_s)
         return True
+
+    @property
+    def _lacks_quorum(self) -> bool:
+        """Whether too few places are filled for what is there to count as what everybody has."""
+        return len(self.submissions) < self.commons.quorum * len(self.wanted.selected)
 
     def _outcome(self) -> str:
         if self.aborted:
             return "aborted"
         if not self.submissions:
             return "empty"
+        if self._lacks_quorum:
+            return "short"
         return "complete" if len(self.submissions) == len(self.wanted.selected) else "partial"
 
 
-def wait_for_object(commons: Commons, key: str, until_s: float, polled_since_s: float) -> Generator[Any, Any, None]:
+def wait_for_object(
+    commons: Commons, key: str, until_s: float, polled_since_s: float, reader: str
+) -> Generator[Any, Any, None]:
     """Return when a polling reader first sees the object, or at `until_s` without it."""
-    if commons.store.stat(key) is not None:
+    if commons.store.stat(key, reader) is not None:
         return
-    yield commons.store.arrival(key) | commons.until(until_s)
-    if commons.store.stat(key) is not None:
+    yield commons.store.arrival(key, reader) | commons.until(until_s)
+    if commons.store.stat(key, reader) is not None:
         yield commons.next_poll(polled_since_s)
 
 

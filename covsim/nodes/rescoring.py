@@ -51,7 +51,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Joining:
-    """A peer of a cohort that was there from block 0 on, or got its slot at a later time."""
+    """A peer of a cohort that was there from block 0 on, or got a slot at a later time; again, if it had lost one."""
 
     uid: int
     cohort: str
@@ -111,7 +111,9 @@ class _Rescoring:
             selection=scenario.selection,
             expects_everybody=not scenario.plan.asynchrony,
         )
-        cohorts = {name: tuple(each.uid for each in joined if each.cohort == name) for name in scenario.cohorts}
+        cohorts = {
+            name: tuple(dict.fromkeys(each.uid for each in joined if each.cohort == name)) for name in scenario.cohorts
+        }
         self._validators = [
             _Replayed(office, scenario, name, rank, _of(turns, name), cohorts, stamps)
             for rank, name in enumerate(scenario.validators_by_stake)

@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+import simpy
 import torch
 
 from covsim.behaviors.base import ValidatorBehavior
-from covsim.events import CaughtUp, HeldOutMeasured, OuterStepTaken, Probed, ValidatorSettled
+from covsim.events import HeldOutMeasured, OuterStepTaken, Probed, ValidatorSettled
 from covsim.gauntlet.selection import whom_to_evaluate
 from covsim.nodes.books import Books, Office
-from covsim.nodes.commons import Commons, checkpoint_key, object_key
+from covsim.nodes.checkpoints import CatchUp, put_checkpoint
+from covsim.nodes.commons import Commons, object_key
 from covsim.nodes.diagnostics import compare_updates, widest_gap
 from covsim.nodes.examination import Examination, Examiner, Seen, held_out_loss
 from covsim.nodes.gather import Gather, Submission, take_outer_step
@@ -58,6 +60,9 @@ class Validator:
         self._colleagues = colleagues
         self._books = Books(_office(commons, examination), label, rank)
         self._seen: Seen | None = None
+        self._stepped = -1  # the last round whose exchange is in the lineage
+        self._way: CatchUp | None = None  # while it catches up
+        self._upload: simpy.Process | None = None  # of a checkpoint
         self._farthest = math.nan
         self._last_step = torch.zeros_like(self.lineage.theta)  # [N]
         self._average_step = torch.zeros(len(examination.sync_positions))  # [S]
@@ -65,7 +70,7 @@ class Validator:
     @property
     def oldest_wanted(self) -> int:
         """The first round whose payloads this validator may still want to read."""
-        return self.round
+        return self.round if self._way is None else min(self.round, self._way.round)
 
     @property
     def measures(self) -> bool:
@@ -82,6 +87,8 @@ class Validator:
             yield from self._behavior.play_round(self)
             if self.measures and (self.round + 1) % self._examination.held_out_every == 0:
                 self._measure_progress()
+            if self.measures and self._commons.shelf.is_due(self.round):
+                self._keep_checkpoint()
             self._commons.emit(ValidatorSettled(self._commons.env.now, self.label, self.round))
             self.round += 1
 
@@ -139,7 +146,7 @@ class Validator:
     def step(self) -> None:
         commons, before = self._commons, self.lineage
         entered = () if self._seen is None else self._seen.entered
-        self.lineage = take_outer_step(commons, before, entered, self.round)
+        self.lineage, self._stepped = take_outer_step(commons, before, entered, self.round), self.round
         if not entered:
             return
         self._last_step = self.lineage.theta - before.theta
@@ -151,24 +158,18 @@ class Validator:
 
     def sit_out(self) -> Verb[None]:
         self.online = False
+        if self._upload is not None and self._upload.is_alive:
+            self._upload.interrupt("its validator is away")
         yield self._commons.env.timeout(0)
 
     def catch_up(self) -> Verb[None]:
-        """Take over a checkpoint: the online validator of the highest stake uploads it, this one downloads it.
-
-        Without such a validator it goes on from the theta it had.
-        """
-        commons, round = self._commons, self.round
-        provider = next((other for other in self._colleagues() if other.online and other is not self), None)
-        if provider is None:
-            return
-        lineage = provider.lineage
-        key, size = checkpoint_key(round, self.label), self._examination.checkpoint_bytes
-        yield from commons.store.put(provider.name, provider.uplink, key, b"", size, purpose="checkpoint")
-        read = yield from commons.store.get(self.name, self.downlink, key, purpose="checkpoint")
-        if read is not None:
-            self.lineage = lineage
-            commons.emit(CaughtUp(commons.env.now, self.name, round, provider.name, lineage.key))
+        """Gather the rounds that it missed, from the newest checkpoint, or from its own theta if that is newer."""
+        self._commons.shelf.check_wanted(self.name)
+        has_newer = self._stepped >= self._commons.shelf.newest.round
+        known, missing = (self.lineage, self._stepped + 1) if has_newer else (None, -1)
+        self._way = CatchUp(self._commons, self.name, self.downlink, known, missing)
+        self.lineage = yield from self._way.run(until=self.round)
+        self._way, self._stepped = None, self.round - 1
 
     # What verbs are made of -----------------------------------------------------------------------------------------
 
@@ -205,11 +206,16 @@ class Validator:
         if not commons.on_time(read, self.round):  # overwritten since
             return
         try:
-            sha256, decoded = commons.decoded.read(read.data, self.round)
+            sha256, decoded = commons.decoded.read(read.data, self.round, commons.trusts_everybody)
         except InvalidPayload as problem:
             seen.problems[uid] = str(problem)
             return
         seen.valid[uid] = Submission(uid, sha256, decoded, read.stored_s)
+
+    def _keep_checkpoint(self) -> None:
+        """Begin to put the theta of now into the store, for all who come later."""
+        upload = put_checkpoint(self._commons, self.name, self.uplink, self.round, self.lineage)
+        self._upload = self._commons.env.process(upload)
 
     def _measure_progress(self) -> None:
         """The held-out loss, and the round's figures that do not depend on the model's size."""

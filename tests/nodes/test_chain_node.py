@@ -309,3 +309,37 @@ def test_the_same_seed_gives_the_same_blocks() -> None:
 
     assert heads() == heads()
     assert len(heads()) == 4
+
+
+# Coming back ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_slot_lost_and_bought_again_costs_once_each_time() -> None:
+    """All four places of peers are taken: uid 3 takes one, and who lost it buys another; no cost is counted twice."""
+    play = Play(slots=8, registration_cost=2.0)
+    play.at(5.0, lambda: play.node.register(peer(3)))
+    play.at(17.0, lambda: play.node.register(peer(4)))
+    play.until(30.0)
+    (lost,) = [event.uid for event in play.of(Deregistered)]
+    play.at(31.0, lambda: play.node.register(peer(lost)))
+    play.until(60.0)
+    assert [(event.uid, event.cost) for event in play.of(Registered) if event.time_s > 0] == [
+        (3, 2.0),
+        (4, 2.0),
+        (lost, 2.0),
+    ]
+
+
+def test_the_next_block_comes_behind_its_sealing() -> None:
+    """Whoever waits for it knows whether it got a slot."""
+    play = Play(stalls=[{"at": "13 s", "lasts": "30 s"}])
+    seen: list[tuple[float, bool]] = []
+
+    def ask() -> None:
+        play.node.register(peer(3))
+        on_event(play.node.next_block(), lambda _: seen.append((play.env.now, play.node.is_registered("peer:3"))))
+
+    play.at(5.0, ask)
+    play.at(14.0, lambda: on_event(play.node.next_block(), lambda _: seen.append((play.env.now, True))))
+    play.until(80.0)
+    assert seen == [(12.0, True), (54.0, True)]

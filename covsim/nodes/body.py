@@ -1,0 +1,388 @@
+"""A peer's body: the verbs of `behaviors.base.PeerVerbs`, each charged its true bytes and seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Generator, MutableMapping, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
+
+import simpy
+import torch
+
+from covsim.behaviors.base import Batches, Scalar, Update
+from covsim.chain.accounts import Account
+from covsim.events import OuterStepTaken, RoundSkipped, Trained
+from covsim.learning import corpus
+from covsim.learning import update as lazy
+from covsim.nodes.board import SyncSample
+from covsim.nodes.chain_node import peer_name
+from covsim.nodes.commons import Commons, own_sample
+from covsim.nodes.gather import Gather, Submission, take_outer_step
+from covsim.nodes.reading import Reader
+from covsim.nodes.sending import Sender
+from covsim.nodes.spent import Spent
+from covsim.protocol.base import Claims, InvalidPayload
+from covsim.protocol.forgery import FLAWS, LEFT_OUT, Flaw
+from covsim.protocol.lineage import Lineage
+from covsim.world.machine import Machine
+from covsim.world.network import Resource
+
+Answer = TypeVar("Answer")
+Verb: TypeAlias = Generator[Any, Any, Answer]
+
+
+class Body:
+    """What a script moves: a machine, two links, a theta.
+
+    What a verb means is the protocol's to say, so scripts are the same under every protocol: `train` starts from theta
+    or from weights of the peer's own, is cut at the window's end or not, and may run while the exchange of the round
+    before is still under way.
+    """
+
+    def __init__(self, commons: Commons, uid: int, machine: Machine, uplink: Resource, downlink: Resource) -> None:
+        self.uid = uid
+        self.name = peer_name(uid)
+        self.machine = machine
+        self.lineage: Lineage = commons.lineages.root
+        self.round = 0
+        self.spent = Spent()
+        self.notes: MutableMapping[str, Any] = {}
+        self._commons = commons
+        self._plan = commons.exchange.plan
+        self._downlink = downlink
+        self._sender = Sender(commons, uplink)
+        self._reader = Reader(commons, downlink)
+        self._claims = Claims()
+        self._own: lazy.Update | None = None  # weights [N] that differ from the lineage's theta
+        self._synced = -1  # the last round whose exchange is done
+        self._to_send: tuple[lazy.Update, bool] | None = None  # when the next inner steps begin; early or not
+        self._under_way: simpy.Process | None = None
+        self._past: list[Lineage] = []  # histories, oldest first, as far back as a script has asked for
+        self._reach = 0  # how far that is, in rounds that moved theta
+        self.gives_up_uid = False  # its script has asked for another
+
+    # What its owner does with it ------------------------------------------------------------------------------------
+
+    @property
+    def oldest_wanted(self) -> int:
+        """The first round whose payloads this peer may still want to read."""
+        lags = self._plan.asynchrony is not None or self._under_way is not None
+        return min(self.round, self._synced + 1) if lags else self.round
+
+    def begin_round(self) -> None:
+        """Open the accounts of a round."""
+        self.spent = Spent()
+        self._claims = Claims()
+
+    def end_last_round(self) -> Verb[None]:
+        """Finish an exchange that is still under way when no round follows."""
+        if self._under_way is not None:
+            yield self._commons.clock.opened(self.round + 1)  # until then it is idle and waits for nothing on a link
+            yield from self._finish_exchange()
+
+    def go_on_to(self, round: int, first_skipped: int) -> None:
+        """The next round to play; those in between are skipped."""
+        for skipped in range(first_skipped, round):
+            self._commons.emit(RoundSkipped(time_s=self._commons.env.now, uid=self.uid, round=skipped))
+        self.round = round
+
+    def show_sample(self) -> None:
+        """Show from which theta the peer trains its round."""
+        self._publish_sample(self.round, self.lineage)
+
+    # What a script may know -----------------------------------------------------------------------------------------
+
+    @property
+    def inner_steps(self) -> int:
+        return self._commons.inner_steps
+
+    def assigned_batches(self) -> Batches:
+        return corpus.Batches("assigned", self.uid, self.round)
+
+    def random_batches(self) -> Batches:
+        return corpus.Batches("random", self.uid, self.round)
+
+    def expected_batches(self) -> Batches:
+        commons = self._commons
+        address = own_sample(commons.leader, self.round, self.uid)
+        sample = corpus.Sample(commons.own_sequences, commons.inner_steps, address)
+        return corpus.Batches("assigned", self.uid, self.round, sample)
+
+    def gather_list(self) -> Collection[int]:
+        return self._commons.board.in_force(self.round + 1).selected
+
+    @property
+    def fellows(self) -> Sequence[int]:
+        return self._commons.conspiracy.fellows(self.uid)
+
+    def incentive(self) -> float:
+        epochs = self._commons.chain.chain.epochs
+        if not epochs:
+            return 0.0
+        own = Account.derive(self._commons.streams.seed, self.name).public
+        return next((share.incentive for share in epochs[-1].shares if share.public == own), 0.0)
+
+    def chance(self, name: str) -> float:
+        return self._commons.streams.uniform("chance", self.uid, self.round, name)
+
+    def noise(self, scale: float, name: str = "noise") -> Update:
+        if not 0 <= scale < math.inf:
+            raise ValueError(f"noise has a finite standard deviation from 0 up, not {scale}")
+        address, like = ("noise", self.uid, self.round, name), self.lineage.theta
+
+        def draw() -> torch.Tensor:
+            if scale == 0:
+                return torch.zeros_like(like)
+            generator = self._commons.streams.torch(*address)
+            return (scale * torch.randn(len(like), generator=generator)).to(like)
+
+        return cast(Update, lazy.Update(draw))
+
+    def last_change(self, rounds: int = 1) -> Update:
+        before, now = self._remembered(rounds).theta, self.lineage.theta
+        return cast(Update, lazy.Update.of(before) - lazy.Update.of(now))
+
+    def read(self, payload: bytes) -> Update | None:
+        commons, round, like = self._commons, self.round, self.lineage.theta
+        try:
+            _, decoded = commons.decoded.read(payload, round)
+        except InvalidPayload:
+            return None
+        return cast(Update, lazy.Update(lambda: commons.exchange.dense(round, decoded).to(like)))
+
+    def combine(self, updates: Sequence[Update], function: Callable[[Any], Any]) -> Update:
+        return cast(Update, lazy.Update.combined(cast(Sequence[lazy.Update], updates), function))
+
+    def forge(self, payload: bytes, flaw: str) -> bytes:
+        if flaw not in (*FLAWS, LEFT_OUT):
+            raise ValueError(f"unknown flaw {flaw!r}; there are {', '.join(FLAWS)}")
+        try:
+            return self._commons.exchange.forge(self.round, payload, cast(Flaw, flaw))
+        except InvalidPayload:
+            return payload
+
+    def observe(self, scalar: Scalar) -> float:
+        label = f"observe uid={self.uid} round={self.round}"
+        return self._commons.seam.numbers(label, lambda: [cast(lazy.Scalar, scalar).value()])[0]
+
+    # What a script may say ------------------------------------------------------------------------------------------
+
+    def show_sample_of(self, uid: int) -> None:
+        sample = self._commons.samples.of(self.round, uid)
+        if sample is not None:
+            self._publish_sample(self.round, sample.lineage)
+
+    def tell(self, key: str, value: Any) -> None:
+        self._commons.conspiracy.tell(self.uid, self.round, key, value)
+
+    def heard(self, key: str) -> Verb[Any]:
+        closes_s = self._commons.clock.put_closes_at(self.round + 1)
+        return (yield from self._commons.conspiracy.heard(self.uid, self.round, key, closes_s))
+
+    # What a script may do -------------------------------------------------------------------------------------------
+
+    def train(self, batches: Batches, steps: int | None = None, rounds_behind: int = 0) -> Verb[Update]:
+        commons, began = self._commons, self.round
+        mishap = commons.mishaps.spoils(self.uid, began)
+        named = cast(corpus.Batches, batches)
+        if mishap == "wrong_shard" and named.shard == "assigned":
+            named = named.elsewhere()
+        wanted = commons.inner_steps if steps is None else steps
+        done = 0
+        if self._under_way is not None:
+            done = yield from self._compute(min(wanted, self._plan.overlap_steps or 0))
+            self._own = self._trained(began, named, done, 0, self.lineage)
+            yield from self._finish_exchange()
+        rest = yield from self._compute(wanted - done)
+        commons.emit(
+            Trained(
+                time_s=commons.env.now,
+                uid=self.uid,
+                round=self.round,
+                steps=done + rest,
+                wanted=wanted,
+                compute_s=self.machine.seconds(done + rest),
+            )
+        )
+        tokens = self._claims.tokens + (done + rest) * commons.tokens_per_step
+        base = self._base(rounds_behind)
+        self._claims = Claims(min(tokens, commons.exchange.most_tokens), base=base.depth)
+        theta = lazy.Update.of(base.theta)
+        if self._plan.sends == "gradient":
+            gradient = commons.trainer.gradient(self.uid, began, theta, named)
+            update = gradient if rest else theta - theta
+        else:
+            trained = self._trained(began, named, rest, done, base)
+            if self._plan.keeps_own_weights:
+                self._own = trained
+            update = theta - trained
+        return cast(Update, math.nan * update if mishap == "nan" else update)
+
+    def wait_for_uploads(self) -> Verb[None]:
+        yield self._commons.clock.opened(self.round + 1)
+
+    def pause(self, seconds: float) -> Verb[None]:
+        yield self._commons.env.timeout(seconds)
+
+    def submit(self, update: Update, early: bool = False) -> Verb[None]:
+        named = cast(lazy.Update, update)
+        if self._plan.overlap_steps is None:
+            yield from self._sender.submit(self.uid, self.round, named, self._claims, self.spent, early)
+        else:
+            self._to_send = (named, early)  # `sync` starts the exchange
+
+    def encode(self, update: Update) -> Verb[bytes]:
+        return (yield from self._sender.encode(self.uid, self.round, cast(lazy.Update, update), self._claims))
+
+    def submit_payload(self, payload: bytes, early: bool = False) -> Verb[None]:
+        yield from self._sender.upload(self.uid, self.round, payload, self.spent, early)
+
+    def put(self, name: str, payload: bytes) -> Verb[None]:
+        yield from self._sender.put(self.uid, self.round, name, payload, self.spent)
+
+    def first_arrival(self, among: Collection[int]) -> Verb[int | None]:
+        until_s = self._commons.clock.put_closes_at(self.round + 1)
+        return (yield from self._reader.first_arrival(self.uid, self.round, among, until_s))
+
+    def download(self, uid: int) -> Verb[bytes | None]:
+        return (yield from self._reader.download(self.uid, self.round, uid, self.spent))
+
+    def payloads_of_others(self, most: int, until_share: float = 0.5) -> Verb[Sequence[bytes]]:
+        clock, window = self._commons.clock, self.round + 1
+        yield clock.opened(window)
+        until_s = clock.opens_at(window) + until_share * clock.timeline.put_window
+        listed = [uid for uid in self.gather_list() if uid not in self.fellows]
+        return (yield from self._reader.downloads(self.uid, self.round, listed, most, until_s, self.spent))
+
+    def updates_of_others(self) -> Verb[Sequence[Update]]:
+        yield self._commons.clock.opened(self.round + 1)
+        updates = yield from self._commons.conspiracy.updates_of_others(self.uid, self.round)
+        return cast(Sequence[Update], updates)
+
+    def sync(self) -> Verb[None]:
+        if self._plan.overlap_steps is None:
+            yield from self._sync_until(self.round)
+        else:
+            yield from self._finish_exchange()  # of the round before, if no training has waited for it
+            exchange = self._exchange(self.round, self._to_send, self._claims)
+            self._under_way, self._to_send = self._commons.env.process(exchange), None
+
+    # What verbs are made of -----------------------------------------------------------------------------------------
+
+    def _compute(self, steps: int) -> Verb[int]:
+        """Spend the time of some inner steps, of as many as fit before the window closes; returns how many."""
+        commons = self._commons
+        with self.spent.on("compute_s", commons.env):
+            left_s = commons.clock.closes_at(self.round) - commons.env.now
+            done = steps if self._plan.asynchrony else self.machine.steps_within(left_s, steps)
+            yield commons.env.timeout(self.machine.seconds(done))
+        if self._plan.asynchrony:  # the update belongs to the round in which it was done
+            in_time = min(commons.clock.window_at(commons.env.now), commons.num_rounds - 1)
+            self.go_on_to(max(self.round, in_time), self.round)
+        return done
+
+    def _base(self, rounds_behind: int) -> Lineage:
+        """The history to train from; a stale one is what the peer's sync sample shows from then on."""
+        base = self._remembered(rounds_behind)
+        if rounds_behind:
+            self._publish_sample(self.round, base)
+        return base
+
+    def _remembered(self, rounds_behind: int) -> Lineage:
+        """The history of some rounds ago, or the oldest that is remembered.
+
+        What nobody has asked for is not remembered: who asks for the first time gets the present. Rounds in which theta
+        stayed where it was do not count.
+        """
+        if rounds_behind < 0:
+            raise ValueError(f"nobody knows the theta of {-rounds_behind} rounds ahead")
+        self._reach = max(self._reach, rounds_behind)
+        self._remember()
+        return self._past[max(0, len(self._past) - 1 - rounds_behind)] if rounds_behind else self.lineage
+
+    def _remember(self) -> None:
+        """Keep the present history for later, and let go of those that are too old."""
+        if self._reach and not (self._past and self._past[-1] is self.lineage):
+            self._past.append(self.lineage)
+        del self._past[: -self._reach - 1]
+
+    def _trained(self, round: int, batches: corpus.Batches, steps: int, skip: int, base: Lineage) -> lazy.Update:
+        """The weights [N] after some inner steps, not computed yet; `skip` steps of the round lie before them."""
+        start = base.theta if self._own is None else self._own
+        return self._commons.trainer.train(self.uid, round, start, batches, steps, skip)
+
+    def _sync_until(self, last: int) -> Verb[None]:
+        """Gather and step for a round, and before it for those that passed while an asynchronous peer was training."""
+        missed = range(self._synced + 1, last) if self._plan.asynchrony else ()
+        for round in (*missed, last):
+            self._step(round, (yield from self._gather(round, self.spent)))
+
+    def _gather(self, round: int, spent: Spent) -> Verb[tuple[Submission, ...]]:
+        commons = self._commons
+        yield commons.clock.opened(round + 1)
+        with spent.on("download_s", commons.env):
+            wanted = commons.board.in_force(round + 1)
+            gather = Gather(commons, self.name, self._downlink, round, wanted, own_uid=self.uid)
+            return (yield from gather.run())
+
+    def _step(self, round: int, entered: tuple[Submission, ...]) -> None:
+        """Take the outer step, and let own weights meet the new theta where they outlive it."""
+        commons, exchange = self._commons, self._commons.exchange
+        self._synced = round
+        if entered:
+            self.lineage = take_outer_step(commons, self.lineage, entered, round)
+            self._remember()
+        self._publish_sample(round + 1, self.lineage)
+        if not entered:
+            commons.encoder.end_uncounted(self.uid)
+            return
+        commons.emit(OuterStepTaken(time_s=commons.env.now, node=self.name, round=round, lineage=self.lineage.key))
+        if self._own is not None:
+            theta = self.lineage.theta
+            self._own = self._own.map(lambda own: exchange.merge(own, theta, round))
+
+    def _exchange(
+        self, round: int, to_send: tuple[lazy.Update, bool] | None, claims: Claims
+    ) -> Verb[tuple[int, tuple[Submission, ...]]]:
+        """A whole exchange that takes place while the peer goes on training, and so costs it no time of its own."""
+        hidden = Spent()
+        if to_send is not None:
+            update, early = to_send
+            yield from self._sender.submit(self.uid, round, update, claims, hidden, early)
+        return round, (yield from self._gather(round, hidden))
+
+    def _finish_exchange(self) -> Verb[None]:
+        """Wait for the exchange that is under way, if there is one, and take its outer step."""
+        if self._under_way is None:
+            return
+        with self.spent.on("download_s", self._commons.env):
+            round, entered = yield self._under_way
+        self._under_way = None
+        self._step(round, entered)
+
+    def _publish_sample(self, round: int, lineage: Lineage) -> None:
+        """Show from which theta the peer trains a round."""
+        self._commons.samples.publish(round, self.uid, SyncSample(self._commons.env.now, lineage))
+
+    # Life -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def first_unsynced(self) -> int:
+        """The first round whose exchange is not in the lineage."""
+        return self._synced + 1
+
+    def wake(self, round: int, lineage: Lineage) -> None:
+        """Begin to take part in a round, from a history that holds the exchanges of all rounds before."""
+        self.round, self.lineage, self._synced = round, lineage, round - 1
+        self.show_sample()
+
+    def register_again(self) -> Verb[None]:
+        self.gives_up_uid = True  # its owner sees to it when the script has returned
+        yield self._commons.env.timeout(0)
+
+    def cut_exchange(self) -> None:
+        """Cut the exchange that is under way beside the script, if there is one."""
+        if self._under_way is not None and self._under_way.is_alive:
+            self._under_way.defused = True  # nobody waits for it any more
+            self._under_way.interrupt("its peer is gone")
+        self._under_way = None

@@ -1,0 +1,98 @@
+"""How a peer's payloads come into the store: encoded in company, uploaded over its link, announced."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from typing import Any, TypeAlias, TypeVar
+
+from covsim.chain.extrinsics import PayloadHash
+from covsim.events import Submitted
+from covsim.learning.update import Update
+from covsim.nodes.chain_node import peer_name
+from covsim.nodes.commons import Commons, aside_key, object_key
+from covsim.nodes.spent import Spent
+from covsim.protocol.base import Claims
+from covsim.world.network import Resource
+
+Answer = TypeVar("Answer")
+Verb: TypeAlias = Generator[Any, Any, Answer]
+
+
+class Sender:
+    """What a peer sends over its uplink."""
+
+    def __init__(self, commons: Commons, uplink: Resource) -> None:
+        self._commons = commons
+        self._uplink = uplink
+
+    def submit(
+        self, uid: int, round: int, update: Update, claims: Claims, spent: Spent, early: bool = False
+    ) -> Verb[None]:
+        """Encode with error feedback, together with all who submit at this instant, and upload.
+
+        It waits for the window of the round's payloads to open, unless it is to be early.
+        """
+        commons = self._commons
+        if not early:
+            yield commons.clock.opened(round + 1)
+        commons.conspiracy.note(uid, round, update)
+        payload = yield from self._encoded(f"payload uid={uid} round={round}", uid, round, update, claims, True)
+        landed = False
+        try:
+            landed = yield from self.upload(uid, round, payload, spent, early)
+        finally:  # an upload that was cut has come to nothing
+            commons.encoder.settle(uid, landed)
+
+    def encode(self, uid: int, round: int, update: Update, claims: Claims) -> Verb[bytes]:
+        """The payload that says an update, when the window is open, made without error feedback."""
+        yield self._commons.clock.opened(round + 1)
+        return (yield from self._encoded(f"encode uid={uid} round={round}", uid, round, update, claims, False))
+
+    def upload(self, uid: int, round: int, payload: bytes, spent: Spent, early: bool = False) -> Verb[bool]:
+        """Put a payload into the store when its window is open, or at once if it is to be early.
+
+        Returns whether it lies there and was on time.
+        """
+        commons = self._commons
+        if not early:
+            yield commons.clock.opened(round + 1)
+        with spent.on("upload_s", commons.env):
+            stored = yield from commons.store.put(
+                peer_name(uid), self._uplink, object_key(round, uid), payload, commons.charges.payload(len(payload))
+            )
+        if stored is None:
+            return False
+        on_time, sha256 = commons.on_time(stored, round), hashlib.sha256(payload).hexdigest()
+        if "payload_hashes" in commons.chain.settings.log:
+            commons.chain.submit(peer_name(uid), PayloadHash(round, sha256))
+        commons.emit(
+            Submitted(
+                time_s=commons.env.now,
+                uid=uid,
+                round=round,
+                num_bytes=stored.charged_bytes,
+                stored_s=stored.stored_s,
+                on_time=on_time,
+                model_bytes=len(payload),
+                payload_sha256=sha256,
+            )
+        )
+        return on_time
+
+    def put(self, uid: int, round: int, name: str, payload: bytes, spent: Spent) -> Verb[None]:
+        """Upload bytes beside a payload, at once; nobody reads them."""
+        commons = self._commons
+        key, size = aside_key(round, uid, name), commons.charges.payload(len(payload))
+        with spent.on("upload_s", commons.env):
+            yield from commons.store.put(peer_name(uid), self._uplink, key, payload, size, purpose="aside")
+
+    def _encoded(self, label: str, uid: int, round: int, update: Update, claims: Claims, feedback: bool) -> Verb[bytes]:
+        """The payload of an update, through the seam."""
+        commons = self._commons
+        ticket = commons.encoder.request(round, uid, update, claims, feedback)
+        try:
+            yield commons.env.timeout(0)  # let all who submit at this instant share one batch
+            return commons.seam.payload(label, lambda: commons.encoder.encode(ticket))
+        finally:
+            commons.encoder.close(ticket)

@@ -1,0 +1,83 @@
+"""Watches a run's events for the first stop condition that is reached, and counts the rounds that are settled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import simpy
+
+from covsim.events import (
+    Event,
+    HeldOutMeasured,
+    NodeLeft,
+    PeerCrashed,
+    PeerEntered,
+    RoundSettled,
+    RoundSkipped,
+    Submitted,
+    Trained,
+    ValidatorSettled,
+)
+from covsim.scenario.population import PeerSpec
+from covsim.scenario.schema import Scenario
+from covsim.scenario.sections import Stop
+
+
+class StopWatch:
+    """Watches a run's events for the first stop condition that is reached."""
+
+    def __init__(self, scenario: Scenario, specs: Sequence[PeerSpec], env: simpy.Environment) -> None:
+        self.reason: str | None = None
+        self.rounds_settled = 0
+        self._stop: Stop = scenario.stop
+        self._tokens_per_step = scenario.tokens_per_step
+        self._tokens = 0
+        self._bytes = 0.0
+        self._settled: dict[int, int] = {}
+        self._taking_part = {spec.uid for spec in specs if spec.membership.first_round == 0}
+        self._changes = {0: len(self._taking_part) + len(scenario.validators)}  # by round: who comes, less who goes
+        if self._stop.simulated is not None:
+            env.timeout(self._stop.simulated).callbacks.append(lambda _: self._reach("simulated"))
+
+    def observe(self, event: Event) -> None:
+        """Take note of one event."""
+        stop = self._stop
+        if isinstance(event, Trained):
+            self._tokens += event.steps * self._tokens_per_step
+            if stop.tokens is not None and self._tokens >= stop.tokens:
+                self._reach("tokens")
+        elif isinstance(event, Submitted):
+            self._bytes += event.num_bytes
+            if stop.bytes is not None and self._bytes >= stop.bytes:
+                self._reach("bytes")
+        elif isinstance(event, HeldOutMeasured):
+            if stop.loss is not None and event.loss <= stop.loss:
+                self._reach("loss")
+        elif isinstance(event, RoundSettled | RoundSkipped | ValidatorSettled):
+            self._settled[event.round] = self._settled.get(event.round, 0) + 1
+            self._count()
+        elif isinstance(event, PeerEntered):
+            self._taking_part.add(event.uid)
+            self._change(event.round, 1)
+        elif isinstance(event, NodeLeft | PeerCrashed) and event.uid in self._taking_part:
+            self._taking_part.remove(event.uid)
+            self._change(event.round + isinstance(event, NodeLeft), -1)  # a crash leaves its round undone
+            self._count()
+
+    def _change(self, round: int, by: int) -> None:
+        self._changes[round] = self._changes.get(round, 0) + by
+
+    def _count(self) -> None:
+        """A round is settled when everybody who takes part in it is done with it or has skipped it."""
+        while self._settled.get(self.rounds_settled, 0) >= self._expected(self.rounds_settled):
+            self._settled.pop(self.rounds_settled, None)
+            self.rounds_settled += 1
+        if self._stop.rounds is not None and self.rounds_settled >= self._stop.rounds:
+            self._reach("rounds")
+
+    def _expected(self, round: int) -> int:
+        """How many nodes take part in a round."""
+        return sum(by for since, by in self._changes.items() if since <= round)
+
+    def _reach(self, reason: str) -> None:
+        self.reason = self.reason or reason
