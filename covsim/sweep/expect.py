@@ -4,10 +4,10 @@ A claim passes when the 95 % confidence interval of the mean over seeds lies ins
 interval lies outside, and is inconclusive when it reaches over the border: then `smallest_effect` says how far from the
 border the mean would have to be for so many seeds to show it. A single seed has no interval and is taken at its word.
 
-`versus: clean` compares each run with the run of the same seed in which all peers are honest: how much worse it is,
-relative to that run. For losses, times and bytes more is worse; for utilization, participation and compression less
-is; for any other metric every difference counts. A claim with `xfail` names a known hole and is strict: it is a
-failure when it passes.
+`versus: clean` compares each run with its clean twin, the run of the same seed in which all peers are honest and
+nothing fails (`scenario.twins`): how much worse it is, relative to that run. For losses, times and bytes more is worse;
+for utilization, participation and compression less is; for any other metric every difference counts. A claim with
+`xfail` names a known hole and is strict: it is a failure when it passes.
 """
 
 from __future__ import annotations
@@ -104,8 +104,16 @@ def table(rulings: Sequence[Ruling]) -> Table:
         lines.add_column(column)
     for ruling in rulings:
         color = _STYLES[ruling.outcome]
-        lines.add_row(wording(ruling.claim), _shown(ruling), f"[{color}]{ruling.outcome}[/{color}]", ruling.note)
+        lines.add_row(wording(ruling.claim), shown(ruling), f"[{color}]{ruling.outcome}[/{color}]", ruling.note)
     return lines
+
+
+def shown(ruling: Ruling) -> str:
+    """What was measured, with its interval: '2.51 ± 0.04'."""
+    measured = ruling.measured
+    if math.isnan(measured.mean):
+        return "n/a"
+    return f"{measured.mean:.4g}" + (f" ± {measured.half_width:.2g}" if ruling.num_seeds > 1 else "")
 
 
 def wording(claim: Claim) -> str:
@@ -121,7 +129,7 @@ def _judge(claim: Claim, runs: Sequence[Summary], twins: Sequence[Summary]) -> R
     if claim.versus == "clean":
         assert len(twins) == len(runs), "every run needs its clean twin"
         values = [
-            _worse_by(claim.metric, own, lookup(twin, claim.metric)) for own, twin in zip(values, twins, strict=True)
+            worse_by(claim.metric, own, lookup(twin, claim.metric)) for own, twin in zip(values, twins, strict=True)
         ]
     low = -math.inf if claim.at_least is None else claim.at_least
     high = math.inf if claim.at_most is None else claim.at_most
@@ -155,7 +163,7 @@ def _ruling(
     return Ruling(claim, "xfail" if outcome == "fail" else "xpass", measured, num_seeds, known)
 
 
-def _worse_by(metric: str, own: float, clean: float) -> float:
+def worse_by(metric: str, own: float, clean: float) -> float:
     """How much worse `own` is than `clean`, relative to it: 0.02 is 2 %. NaN where clean is 0 and the other is not."""
     if own == clean:
         return 0.0
@@ -178,10 +186,3 @@ def _flatten(summary: Mapping[str, Any], prefix: str = "") -> list[tuple[str, An
         else:
             flat.append((f"{prefix}{key}", value))
     return flat
-
-
-def _shown(ruling: Ruling) -> str:
-    measured = ruling.measured
-    if math.isnan(measured.mean):
-        return "n/a"
-    return f"{measured.mean:.4g}" + (f" ± {measured.half_width:.2g}" if ruling.num_seeds > 1 else "")
