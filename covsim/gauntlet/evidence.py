@@ -84,6 +84,7 @@ class Standing:
         enrolled_round: when this memory began; a reset begins it anew.
         mu, sigma: the PlackettLuce rating.
         indicator_average: moving average of the own-against-random indicator, in [-1, 1].
+        gradient_average: moving average of gradient scores, from 0; nothing but `score.rating: gradient` asks for it.
         final_score: what weights are computed from.
         weight: share of all pay, as of the last window judged.
         evaluations: how often it was measured.
@@ -100,6 +101,7 @@ class Standing:
     mu: float
     sigma: float
     indicator_average: float = 0.0
+    gradient_average: float = 0.0
     final_score: float = 0.0
     weight: float = 0.0
     evaluations: int = 0
@@ -125,7 +127,13 @@ class Standing:
 
 def newcomer(settings: GauntletSettings, round: int) -> Standing:
     """A peer of whom nothing is known yet; also what a full reset leaves."""
-    return Standing(enrolled_round=round, mu=settings.mu, sigma=settings.sigma, last_evaluated=round - 1)
+    return Standing(
+        enrolled_round=round,
+        mu=settings.mu,
+        sigma=settings.sigma,
+        indicator_average=settings.indicator_start,
+        last_evaluated=round - 1,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def hold_down(settings: GauntletSettings, standings: Standings, window: Window) 
             idle[uid] = (peer, row)
     findings = []
     for uid, (peer, row) in idle.items():
-        most = window.before[uid].final_score
+        most = _most(settings, window.before[uid].final_score, peer)
         if peer.final_score > most:
             findings.append(Finding(uid, _what_is_missing(row), replace(peer, final_score=most)))
     return Ruling("no_improvement", len(idle), tuple(findings))
@@ -99,7 +99,7 @@ def _players(settings: GauntletSettings, standings: Standings, window: Window) -
 
 
 def _scored(settings: GauntletSettings, peer: Standing, threshold: float) -> Standing:
-    rating = peer.ordinal if settings.score.rating == "ordinal" else peer.mu
+    rating = {"ordinal": peer.ordinal, "mu": peer.mu, "gradient": peer.gradient_average}[settings.score.rating]
     average = _counted(settings, peer.indicator_average, threshold) if settings.acts("indicator") else 1.0
     return replace(peer, final_score=rating * average + 0.0)  # + 0.0: no negative zero
 
@@ -113,6 +113,11 @@ def _counted(settings: GauntletSettings, average: float, threshold: float) -> fl
 
 def _may_rise(settings: GauntletSettings, row: Evidence) -> bool:
     return row.measured and (settings.quirks.rank_without_improvement or gradient_score(row) > 0)
+
+
+def _most(settings: GauntletSettings, before: float, peer: Standing) -> float:
+    """The final score that an idle peer may have: that of the round before, or a negative one that a slash raises."""
+    return before * peer.cut if before < 0 and settings.past.slash_raises_negative else before
 
 
 def _what_is_missing(row: Evidence | None) -> str:

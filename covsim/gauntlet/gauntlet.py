@@ -111,10 +111,13 @@ def remember(settings: GauntletSettings, standings: Standings, window: Window) -
 
 def _remember_measured(settings: GauntletSettings, peer: Standing, row: Evidence) -> Standing:
     decay, negative = settings.indicator_decay, gradient_score(row) < 0
+    cap, kept = settings.score.gradient_cap, settings.score.gradient_decay
+    counted = gradient_score(row) if cap is None else min(gradient_score(row), cap)
     return replace(
         peer,
         evaluations=peer.evaluations + 1,
         indicator_average=decay * peer.indicator_average + (1 - decay) * indicator(row),
+        gradient_average=kept * peer.gradient_average + (1 - kept) * counted,
         negatives=(*peer.negatives, negative)[-settings.slashing.negative_window :],
         negatives_in_a_row=peer.negatives_in_a_row + 1 if negative else 0,
         benched=peer.benched and negative,

@@ -42,7 +42,7 @@ def mostly_negative(settings: GauntletSettings, standings: Standings, window: Wi
         Finding(
             uid,
             f"{sum(peer.negatives)} of {len(peer.negatives)} evaluations negative, x {rules.negative_factor:g}",
-            slashed(peer, rules.negative_factor, rules),
+            slashed(peer, rules.negative_factor, settings),
         )
         for uid, peer in long_known.items()
         if _is_mostly_negative(settings, peer) and not bad

@@ -16,7 +16,7 @@ def overlap_halve(settings: GauntletSettings, standings: Standings, window: Wind
     """Indices in common with an earlier payload, lowest level: half of final score and indicator average."""
     rows, level = _compared(settings, window), settings.overlap.halve
     findings = [
-        Finding(row.uid, _in_common(row, level), slashed(standings.peers[row.uid], 0.5, settings.slashing))
+        Finding(row.uid, _in_common(row, level), slashed(standings.peers[row.uid], 0.5, settings))
         for row in rows
         if _rule_for(settings, row) == "overlap_halve"
     ]

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from covsim.gauntlet.evidence import Standings, newcomer
 from covsim.gauntlet.settings import GauntletSettings
 from covsim.registry import Part, Registry
+from covsim.units import Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class Selection(Part):
     failover_windows: FailoverWindows | Literal["none"] = Field(
         default="none",
         description="windows without a due list until the validator of the next highest stake publishes it",
+    )
+
+    quorum: Share = Field(
+        default=0.0, description="share of the listed places that must be filled, or a gather moves no theta"
     )
 
     @abstractmethod

@@ -139,7 +139,14 @@ class SyncRules(Rules):
 class ScoreRules(Rules):
     """The factors of the final score."""
 
-    rating: Literal["ordinal", "mu"] = Field(default="ordinal", description="the rating: mu - 3 sigma, or mu")
+    rating: Literal["ordinal", "mu", "gradient"] = Field(
+        default="ordinal",
+        description="mu - 3 sigma, or mu; or no rating but the moving average of gradient scores, as before OpenSkill",
+    )
+    gradient_decay: Share = Field(default=0.9, description="weight of the past in the average of gradient scores")
+    gradient_cap: float | None = Field(
+        default=None, gt=0, le=1, description="the most that a single gradient score counts in that average"
+    )
     indicator: Literal["positive", "signed"] = Field(
         default="positive", description="the indicator average counts as 0 when negative, or with its sign"
     )
@@ -164,6 +171,18 @@ class Quirks(Rules):
     )
     rank_without_improvement: bool = Field(
         default=True, description="who improves nothing may rise by doing less harm than others in the match"
+    )
+
+
+class PastRules(Rules):
+    """What code did before it was mended, and no preset has: `docs/incidents.md`. All are off."""
+
+    partial_unchecked: bool = Field(default=False, description="any payload may leave out tensors")
+    slash_spares_average: bool = Field(
+        default=False, description="a slash leaves the indicator average alone, so that the next match undoes it"
+    )
+    slash_raises_negative: bool = Field(
+        default=False, description="a factor acts on a negative final score, too, and so raises it"
     )
 
 
@@ -193,6 +212,7 @@ class GauntletSettings(Rules):
     ties: Literal["shared", "drawn"] = Field(
         default="shared", description="equal scores share a rank, as openskill rates them, or are put in a drawn order"
     )
+    indicator_start: float = Field(default=0.0, ge=-1, le=1, description="indicator average of a newcomer")
     indicator_decay: Share = Field(default=0.95, description="weight of the past in the indicator average")
     indicator_threshold: Share = Field(default=0.10, description="a lower indicator average counts as 0")
     indicator_grace_windows: int = Field(
@@ -206,6 +226,7 @@ class GauntletSettings(Rules):
         default=Ramp(), description="from final scores to pay"
     )
     quirks: Quirks = Field(default=Quirks(), description="oddities of the deployed code")
+    past: PastRules = Field(default=PastRules(), description="faults of older code, for incidents")
 
     @model_validator(mode="before")
     @classmethod

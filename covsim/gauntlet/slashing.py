@@ -5,7 +5,7 @@ as the rules before it left them, and returns a `Ruling`: on how many peers it c
 why. Source: `templar` v2.1.28. Settled here, where sources leave it open:
 
 * A slash with a factor acts on final score **and** indicator average, and only while the final score is positive: a
-  factor would raise a negative one (as in the code).
+  factor would raise a negative one (as in the code; older code is `past.slash_raises_negative`).
 * A slash on the final score is overwritten when the peer is in this window's match, because the final score is then
   computed anew; the cut indicator average and the penalty score in the match persist (`quirks.slash_overwritten`). What
   the slashes left is remembered as `Standing.cut`, also where there was nothing to cut yet.
@@ -44,7 +44,7 @@ def inactive(settings: GauntletSettings, standings: Standings, window: Window) -
             continue
         absent = replace(peer, inactive_since=peer.inactive_since if peer.inactive_since >= 0 else window.round)
         notes[uid] = absent
-        if peer.final_score > 0:
+        if peer.final_score > 0 or (peer.final_score < 0 and settings.past.slash_raises_negative):
             factor = settings.slashing.inactive_factor
             score = _floored(peer.final_score * factor, settings.slashing)
             why = f"absent since round {absent.inactive_since}"
@@ -77,7 +77,7 @@ def sync_behind(settings: GauntletSettings, standings: Standings, window: Window
     rules = settings.sync
     rows = [row for row in taking_part(standings, window) if row.on_gather_list]
     findings = [
-        Finding(row.uid, why, slashed(standings.peers[row.uid], rules.slash, settings.slashing))
+        Finding(row.uid, why, slashed(standings.peers[row.uid], rules.slash, settings))
         for row in rows
         if (why := _out_of_sync(row, rules))
     ]
@@ -117,7 +117,7 @@ def gather_quorum(settings: GauntletSettings, standings: Standings, window: Wind
         Finding(
             row.uid,
             f"asked in vain ({row.status}), {share:.0%} of the gather succeeded < {settings.slashing.quorum:.0%}",
-            slashed(standings.peers[row.uid], 0.0, settings.slashing),
+            slashed(standings.peers[row.uid], 0.0, settings),
         )
         for row in missing
         if share < settings.slashing.quorum
@@ -137,7 +137,7 @@ def gather_miss(settings: GauntletSettings, standings: Standings, window: Window
             peer = standings.peers[row.uid]
             factor = rules.misses[min(peer.misses_in_a_row, len(rules.misses)) - 1]
             why = f"asked in vain ({row.status}), miss {peer.misses_in_a_row} in a row, x {factor:g}"
-            findings.append(Finding(row.uid, why, slashed(peer, factor, rules)))
+            findings.append(Finding(row.uid, why, slashed(peer, factor, settings)))
     return Ruling("gather_miss", len(rows), tuple(findings))
 
 
@@ -149,7 +149,7 @@ def evaluated_missing(settings: GauntletSettings, standings: Standings, window: 
         Finding(
             row.uid,
             f"{row.status}, x {rules.evaluated_missing:g}",
-            slashed(standings.peers[row.uid], rules.evaluated_missing, rules),
+            slashed(standings.peers[row.uid], rules.evaluated_missing, settings),
         )
         for row in rows
         if row.status in ("missing", "late", "early")
@@ -169,16 +169,17 @@ def evaluated_invalid(settings: GauntletSettings, standings: Standings, window: 
     return Ruling("evaluated_invalid", len(rows), tuple(findings))
 
 
-def slashed(peer: Standing, factor: float, rules: SlashingRules) -> Standing:
+def slashed(peer: Standing, factor: float, settings: GauntletSettings) -> Standing:
     """The standing with final score and indicator average times `factor`, if the final score is positive.
 
     The factor also enters `cut`, whatever the final score is: where slashes persist, it meets the score computed next.
+    Of the past: `slash_raises_negative` multiplies a negative score, `slash_spares_average` the score only.
     """
-    peer = replace(peer, cut=peer.cut * factor)
-    if peer.final_score <= 0:
+    past, peer = settings.past, replace(peer, cut=peer.cut * factor)
+    if peer.final_score == 0 or (peer.final_score < 0 and not past.slash_raises_negative):
         return peer
-    score = _floored(peer.final_score * factor, rules)
-    return replace(peer, final_score=score, indicator_average=peer.indicator_average * factor)
+    average = peer.indicator_average if past.slash_spares_average else peer.indicator_average * factor
+    return replace(peer, final_score=_floored(peer.final_score * factor, settings.slashing), indicator_average=average)
 
 
 def reset(settings: GauntletSettings, peer: Standing, round: int) -> Standing:
@@ -201,7 +202,7 @@ def _out_of_sync(row: Evidence, rules: SyncRules) -> str:
 
 
 def _floored(score: float, rules: SlashingRules) -> float:
-    return score if score >= rules.zero_below else 0.0
+    return score + 0.0 if abs(score) >= rules.zero_below else 0.0  # + 0.0: no negative zero
 
 
 def _has_a_past(peer: Standing) -> bool:
