@@ -1,4 +1,4 @@
-"""The command line: `covsim run | check | show | schema | list | explain | rescore | verify | import-hparams | papers`.
+"""The command line; `covsim --help` lists its commands.
 
 Each command imports what it needs when it is called, so that `covsim --help` answers at once. Exit codes: 0 all went
 well, 1 an expectation failed, 2 the input cannot be used, 130 interrupted and resumable.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -178,6 +178,28 @@ def rescore(
 
 
 @app.command()
+def attribute(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    uid: Annotated[int, typer.Option(min=0, help="The peer.")],
+    honest: Annotated[
+        bool, typer.Option("--honest", help="Run again with the peer honest; default if it cheats.")
+    ] = False,
+    absent: Annotated[bool, typer.Option("--absent", help="Without the peer; default if it is honest.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Over so many seeds, from the run's own on.")] = 1,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes of one torch thread each; 0: this one.")] = 2,
+    out: Annotated[Path | None, typer.Option(help="Folder of all results; by default that of the run.")] = None,
+) -> None:
+    """Price what one peer changed: the run beside the same run with that peer honest or absent, on the same streams."""
+    if honest and absent:
+        _fail("--honest or --absent, not both")
+
+    from covsim.cli_attribute import show_attribution
+
+    how: Literal["honest", "absent"] | None = "honest" if honest else "absent" if absent else None
+    raise typer.Exit(show_attribution(run, uid, how, seeds, jobs, out))
+
+
+@app.command()
 def verify(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     uid: Annotated[int | None, typer.Option(min=0, help="Print this peer's record on the chain, with proofs.")] = None,
@@ -186,6 +208,26 @@ def verify(
     from covsim.cli_verify import verify as verified
 
     raise typer.Exit(verified(run, uid))
+
+
+@app.command()
+def matrix(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A matrix file, or `matrix`, which ships with covsim.")],
+    overrides: OverrideList = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=0, help="Processes of one torch thread each; 0: none of its own.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; by default results/<name>.")] = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder of tables and figures; by default results/<name>.")
+    ] = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Say what it would cost, and stop.")] = False,
+    redraw: Annotated[bool, typer.Option("--redraw", help="Run nothing; work from the table that is there.")] = False,
+) -> None:
+    """Run behaviors against aggregators, selections and shares of attackers, and draw who beats what."""
+    from covsim.cli_matrix import matrix as run_matrix
+
+    raise typer.Exit(run_matrix(file, overrides or [], jobs, out, tables, estimate=estimate, redraw=redraw))
 
 
 @app.command()

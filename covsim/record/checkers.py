@@ -23,10 +23,12 @@ from covsim.events import (
     HeldOutMeasured,
     ListPublished,
     NodeJoined,
+    ObjectDamaged,
     OuterStepTaken,
     RoundSettled,
     RunStopped,
     Scored,
+    StoreClockSet,
     Submitted,
     Trained,
     Transferred,
@@ -70,6 +72,7 @@ class TimeNeverGoesBack(Checker):
     """Events come in the order of time, and nothing ends before it began."""
 
     now_s: float = 0.0
+    most_ahead_s: float = 0.0  # of the store's clock, by a fault
 
     def observe(self, event: Event) -> None:
         assert math.isfinite(event.time_s), f"{_name(event)} at {event.time_s} s"
@@ -77,8 +80,11 @@ class TimeNeverGoesBack(Checker):
         self.now_s = event.time_s
         if isinstance(event, Transferred | RoundSettled):
             assert event.started_s <= event.time_s, f"it ended before it began: {event}"
+        if isinstance(event, StoreClockSet):
+            self.most_ahead_s = max(self.most_ahead_s, event.ahead_s)
         if isinstance(event, Submitted):
-            assert event.stored_s <= event.time_s, f"the store's stamp lies in the future: {event}"
+            latest_s = event.time_s + self.most_ahead_s
+            assert event.stored_s <= latest_s, f"the store's stamp lies in the future: {event}"
 
 
 @dataclass
@@ -86,10 +92,15 @@ class BytesAreConserved(Checker):
     """What was sent arrived or was lost: uploads become objects of their size, downloads read one that is there."""
 
     sizes: dict[str, set[float]] = field(default_factory=lambda: defaultdict(set))
-    uploaded: dict[float, list[float]] = field(default_factory=lambda: defaultdict(list))
+    uploaded: dict[float, list[float]] = field(default_factory=lambda: defaultdict(list))  # by stamp
+    clock_ahead_s: float = 0.0
 
     def observe(self, event: Event) -> None:
-        if isinstance(event, Transferred):
+        if isinstance(event, StoreClockSet):
+            self.clock_ahead_s = event.ahead_s
+        elif isinstance(event, ObjectDamaged):
+            self.sizes[event.key].add(event.num_bytes)
+        elif isinstance(event, Transferred):
             assert event.num_bytes >= 0, f"negative bytes: {event}"
             if event.direction == "up":
                 self._sent(event)
@@ -105,7 +116,7 @@ class BytesAreConserved(Checker):
         if event.complete:
             self.sizes[event.key].add(event.num_bytes)
             if event.purpose == "submit":
-                self.uploaded[event.time_s].append(event.num_bytes)
+                self.uploaded[event.time_s + self.clock_ahead_s].append(event.num_bytes)
 
     def _arrived(self, event: Submitted) -> None:
         waiting = self.uploaded[event.stored_s]
@@ -212,7 +223,8 @@ class OnlyPassedPayloadsEnter(Checker):
         assert not early, f"payloads entered that were not on time, of uids {sorted(early)}: {event}"
         strangers = {*event.uids, *event.missing} - self._listed_in(event.round + 1)
         assert not strangers, f"asked without being listed, uids {sorted(strangers)}: {event}"
-        assert (event.outcome in ("aborted", "empty")) == (not event.uids), f"outcome and uids disagree: {event}"
+        nothing = event.outcome in ("aborted", "empty", "short")
+        assert nothing == (not event.uids), f"outcome and uids disagree: {event}"
         if event.uids:
             self.entered.add((event.node, event.round))
 
@@ -281,7 +293,10 @@ class EqualHistoriesAgree(Checker):
 
 @dataclass
 class SpansAddUp(Checker):
-    """A peer plays each round once, in order, and its spans of time add up; nobody does more steps than it wanted."""
+    """A peer plays each round once, in order, and its spans of time add up; nobody does more steps than it wanted.
+
+    Who catches up takes outer steps again, in rounds that it had lost.
+    """
 
     settled: dict[int, int] = field(default_factory=dict)
     outer_steps: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -298,6 +313,9 @@ class SpansAddUp(Checker):
         elif isinstance(event, OuterStepTaken):
             self.outer_steps[event.node, event.round] += 1
             assert self.outer_steps[event.node, event.round] == 1, f"two outer steps in one round: {event}"
+        elif isinstance(event, CaughtUp):
+            for key in [(node, round) for node, round in self.outer_steps if node == event.node]:
+                del self.outer_steps[key]
 
 
 @dataclass

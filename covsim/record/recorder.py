@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from covsim.chain.economics import EconomicsSettings
-from covsim.events import Event, HeldOutMeasured, NodeJoined, ReadFailed, Transferred, WindowOpened
+from covsim.events import Event, FaultBegan, HeldOutMeasured, NodeJoined, ReadFailed, Transferred, WindowOpened
 from covsim.nodes.purse import Purses
 from covsim.scenario.sections import by_stake
 
@@ -104,6 +104,7 @@ class Recorder:
     def write(self, folder: Path) -> None:
         """Write the tables that the level asks for; every file appears whole or not at all."""
         from covsim.record import tables
+        from covsim.record.faults import faults_table
         from covsim.record.files import write_json_lines, write_table
 
         frames = {"rounds": tables.rounds, "peers": tables.peers}
@@ -111,6 +112,8 @@ class Recorder:
             frames |= {"submissions": tables.submissions, "verdicts": tables.verdicts, "evidence": tables.evidence}
             frames |= {"weights": tables.weights, "epochs": tables.epochs}
             write_json_lines(folder / "events.jsonl.gz", self._lines())
+            if self.of(FaultBegan):
+                frames["faults"] = faults_table
         if self.level == "transfers":
             frames["transfers"] = tables.transfers
         for name, build in frames.items():

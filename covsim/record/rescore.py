@@ -121,7 +121,7 @@ def compared(case: Case, before: Outcome, after: Outcome) -> pd.DataFrame:
     lead, rounds = case.scenario.validators_by_stake[0], 1 + max((turn.round for turn in case.turns), default=-1)
     sides = {"before": _by_peer(case, before, lead, rounds), "after": _by_peer(case, after, lead, rounds)}
     rows = []
-    for joining in sorted(case.joined, key=lambda joining: joining.uid):
+    for _, joining in sorted({joining.uid: joining for joining in case.joined}.items()):
         row: dict[str, Any] = {"uid": joining.uid, "cohort": joining.cohort}
         for name in NUMBERS:
             row |= {f"{name}_{side}": numbers[name].get(joining.uid, math.nan) for side, numbers in sides.items()}
@@ -186,11 +186,11 @@ def _of_run(folder: Path) -> Case:
         if isinstance(event, Submitted):
             stamps.setdefault((event.round, event.uid), event.stored_s)
     peers = {event.uid: event.cohort for event in events if isinstance(event, NodeJoined) and event.uid >= 0}
-    registered = {event.uid: event.time_s for event in events if isinstance(event, Registered) and event.uid >= 0}
+    registered = [event for event in events if isinstance(event, Registered) and event.uid >= 0]
     return Case(
         scenario=scenario,
         turns=_all_turns(turns_of(read_evidence(table)), events),
-        joined=[Joining(uid, peers[uid], time_s) for uid, time_s in registered.items()],
+        joined=[Joining(event.uid, peers[event.uid], event.time_s) for event in registered],
         end_s=next(event.time_s for event in events if isinstance(event, RunStopped)),
         recorded=Outcome.of(events, scenario.economics),
         stamps=stamps,

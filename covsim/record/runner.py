@@ -32,6 +32,7 @@ from covsim.record.summary import summary
 from covsim.record.tape import Tape, TapeMismatch
 from covsim.scenario import Scenario, ScenarioError, load
 from covsim.scenario.deployment import num_parameters
+from covsim.scenario.faults import labels
 from covsim.scenario.resolve import resolved_text, run_id, with_files_as_they_are
 from covsim.simulation import Simulation
 from covsim.sources import SourceError
@@ -331,6 +332,7 @@ class _Execution:
             total_wall_s=self._total_wall_s,
             tokens_are_bytes=simulation.corpus.tokens_are_bytes,
             diagnostics={"bigram_nats": math.nan if bigram_nats is None else bigram_nats},
+            faults=labels(scenario.faults),
         )
         blocks = simulation.commons.chain.chain.blocks
         result |= {"ledger.blocks": len(blocks), "ledger.head": blocks[-1].sha256}

@@ -11,7 +11,9 @@ What was never reached or cannot be computed is NaN here and null in the file.
 | `time.compute_utilization` | compute over compute and communication, as the Covenant-72B report defines it |
 | `time.compute_share` | compute over all time of all peers, idle time too |
 | `late_share` | submissions that arrived after their put window, over all submissions |
-| `participation.mean_contributing`, `.unique` | peers whose payloads entered the lead validator's theta |
+| `participation.mean_contributing`, `.unique` | peers whose payloads entered the lead's theta: a round, ever |
+| `participation.mean_submitting`, `.unique_submitting` | peers whose payloads came into the store, on time or not |
+| `aggregate.short_rounds` | rounds in which the lead gathered too few for the `f` that the aggregate is set to |
 | `payout_share.<cohort>` | of what is not burned |
 | `pay_per_peer.<cohort>` | mean pay of its peers over the mean pay of honest peers |
 | `selected_share.<cohort>` | its part of the places on the gather list, over all rounds |
@@ -23,6 +25,7 @@ What was never reached or cannot be computed is NaN here and null in the file.
 | `chain.epochs`, `chain.blocks`, `chain.burned_share` | epochs settled, blocks paid for, share of all tokens burned |
 | `honest_earning_zero` | share of the honest peers that were paid nothing |
 | `task.<kind>` | share of the zero-shot questions that the lead validator's final theta answers right |
+| `recovery_rounds.<fault>`, `faults`, `store.*` | what the scenario's faults did, see `record.faults` |
 | `rules` | for every scoring rule: on how many it could have acted, how often it did, and the word for it |
 """
 
@@ -30,7 +33,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from covsim.events import (
@@ -47,6 +50,8 @@ from covsim.events import (
     WindowOpened,
 )
 from covsim.record import views
+from covsim.record.aggregation import aggregation
+from covsim.record.faults import fault_summary
 from covsim.record.payout import total_per_peer
 from covsim.record.recorder import Recorder
 from covsim.scenario.metrics import LOSS_LEVELS
@@ -72,6 +77,7 @@ def summary(
     total_wall_s: float,
     tokens_are_bytes: bool,
     diagnostics: Mapping[str, float],
+    faults: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of summary.json.
 
@@ -86,6 +92,7 @@ def summary(
         total_wall_s: real seconds of the run.
         tokens_are_bytes: whether a loss per token is one per byte.
         diagnostics: more figures, added to those that the events hold.
+        faults: the labels of the scenario's faults.
     """
     return {
         "scenario": scenario.name,
@@ -104,10 +111,12 @@ def summary(
         **{f"task.{event.task}": event.accuracy for event in recorder.of(TaskMeasured)},
         **_time(recorder),
         **_participation(recorder),
+        **aggregation(recorder, scenario),
         **_pay(recorder),
         **_economics(recorder),
         **_chain(recorder),
         **_scoring(recorder),
+        **fault_summary(recorder, faults),
         "rules": _rules(recorder),
         "diagnostics": _diagnostics(recorder) | dict(diagnostics),
     }
@@ -159,6 +168,8 @@ def _participation(recorder: Recorder) -> dict[str, Any]:
         "late_share": _ratio(len(late), len(submitted)),
         "participation.mean_contributing": _mean([len(uids) for uids in entered]),
         "participation.unique": len({uid for uids in entered for uid in uids}),
+        "participation.mean_submitting": _ratio(len({(e.round, e.uid) for e in submitted}), len(entered)),
+        "participation.unique_submitting": len({e.uid for e in submitted}),
     }
 
 

@@ -9,6 +9,7 @@
 | evidence | what it had seen before it concluded (`docs/gauntlet.md`) | losses, stamps, overlaps, who was active |
 | weights | a weight that a validator handed to the chain | share of all pay |
 | epochs | a peer or validator in an epoch of the chain | tokens paid, consensus |
+| faults | a strike of a fault, where there are faults (`record.faults`) | which fault, whom, from when to when |
 | transfers | a transfer over a link | who, what for, bytes, from when to when |
 
 A column keeps its type whatever a run did; what did not happen is null.

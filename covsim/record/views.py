@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from covsim.events import CaughtUp, Gathered, ListPublished, NodeJoined, NodeLeft, OuterStepTaken, RunStopped
+from covsim.events import (
+    CaughtUp,
+    Gathered,
+    ListPublished,
+    NodeJoined,
+    NodeLeft,
+    OuterStepTaken,
+    PeerCrashed,
+    PeerEntered,
+    RunStopped,
+)
 from covsim.record.recorder import LossPoint, Recorder
 
 
@@ -48,13 +58,24 @@ def lineages(recorder: Recorder) -> dict[int, int]:
 
 
 def lineages_at_the_end(recorder: Recorder) -> int:
-    """How many different histories the nodes that are left hold when the run stops; who never stepped has the first."""
+    """How many different histories those hold who are there when the run stops; who never stepped has the first."""
     held = dict.fromkeys((joined.node for joined in recorder.of(NodeJoined)), "")
-    moves: list[OuterStepTaken | CaughtUp] = [*recorder.of(OuterStepTaken), *recorder.of(CaughtUp)]
+    moves: list[OuterStepTaken | CaughtUp] = [*recorder.of(CaughtUp), *recorder.of(OuterStepTaken)]
     held |= {move.node: move.lineage for move in sorted(moves, key=lambda move: move.time_s)}
-    for left in recorder.of(NodeLeft):
-        held.pop(left.node, None)
-    return len(set(held.values()))
+    away = _away_at_the_end(recorder)
+    return len({lineage for node, lineage in held.items() if node not in away})
+
+
+def _away_at_the_end(recorder: Recorder) -> set[str]:
+    """The nodes that came later, left or crashed, and have not entered since."""
+    turns: list[NodeJoined | NodeLeft | PeerCrashed | PeerEntered] = [
+        *(joined for joined in recorder.of(NodeJoined) if joined.time_s > 0),
+        *recorder.of(NodeLeft),
+        *recorder.of(PeerCrashed),
+        *recorder.of(PeerEntered),
+    ]
+    last = {turn.node: turn for turn in sorted(turns, key=lambda turn: turn.time_s)}
+    return {node for node, turn in last.items() if not isinstance(turn, PeerEntered)}
 
 
 def contributors(recorder: Recorder) -> dict[int, tuple[int, ...]]:

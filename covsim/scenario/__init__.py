@@ -11,7 +11,8 @@ It may import the leaves, `learning`, `protocol`, `world`, `gauntlet` and `behav
 * `metrics`: what a claim can be about
 * `messages`, `errors`: `file:line:col: path: what is wrong (did you mean ...?)`
 * `population`: uids, links and machines drawn from it
-* `twins`: the same under another seed, the same without cheaters
+* `twins`: the same under another seed, the same without cheaters and faults
+* `counterfactual`: who is taken out, or made honest, in such a twin
 * `preflight`: warnings of what cannot work
 * `resolve`: a scenario as text again; the identity of a run
 * `registries`: every registry whose parts it can name

@@ -8,6 +8,7 @@ import re
 from covsim.registry import did_you_mean
 from covsim.scenario.deployment import PRESETS
 from covsim.scenario.loading import load
+from covsim.scenario.plugins import load_installed
 from covsim.scenario.registries import REGISTRIES
 from covsim.scenario.shipped import shipped_scenarios
 
@@ -18,6 +19,7 @@ _SOURCE = "Source: "
 
 def catalog(sort: str) -> dict[str, str]:
     """Names of one sort with a line about each. Raises ValueError for an unknown sort."""
+    load_installed()
     if sort == "scenarios":
         return {name: _first_sentence(load(path).description) for name, path in shipped_scenarios().items()}
     if sort == "deployments":

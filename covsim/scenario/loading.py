@@ -19,7 +19,7 @@ from covsim.scenario.errors import Place, ScenarioError, excerpt, problem
 from covsim.scenario.lookup import is_named_map
 from covsim.scenario.messages import problems
 from covsim.scenario.overrides import Overrides, override
-from covsim.scenario.plugins import load_plugins
+from covsim.scenario.plugins import load_installed, load_plugins
 from covsim.scenario.schema import Scenario
 from covsim.scenario.shipped import find, shipped_scenarios
 from covsim.scenario.tree import Node, merge
@@ -100,12 +100,20 @@ def _extended(tree: Node, folder: Path, below: tuple[Path, ...]) -> Node:
 
 def _validated(tree: Node, plugins: bool = True) -> Scenario:
     """The scenario in a tree. It is checked as strict JSON: no text for a number, no true for 1, lists for tuples."""
+    _import_installed(tree)
     _import_plugins(tree, plugins)
     tree = _with_absolute_paths(tree, Scenario)
     try:
         return Scenario.model_validate_json(json.dumps(tree.plain()), strict=True)
     except ValidationError as error:
         raise ScenarioError(problems(error, Scenario, tree)) from None
+
+
+def _import_installed(tree: Node) -> None:
+    try:
+        load_installed()
+    except ValueError as error:
+        raise problem(tree.place, str(error)) from None
 
 
 def _import_plugins(tree: Node, allowed: bool) -> None:

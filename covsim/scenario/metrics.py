@@ -44,6 +44,9 @@ SINGLE = (
     "late_share",
     "participation.mean_contributing",
     "participation.unique",
+    "participation.mean_submitting",
+    "participation.unique_submitting",
+    "aggregate.short_rounds",
     "honest_earning_zero",
     "chain.epochs",
     "chain.blocks",
@@ -62,20 +65,30 @@ DIAGNOSTICS = (
 )
 
 
-def metrics(cohorts: Collection[str], tasks: Collection[str] = ()) -> list[str]:
-    """All metrics of a run with these cohorts and tasks."""
+PER_FAULT = ("strikes", "nodes", "seconds")
+"""Metrics of the summary inside `faults.<fault>`."""
+
+
+def metrics(cohorts: Collection[str], tasks: Collection[str] = (), faults: Collection[str] = ()) -> list[str]:
+    """All metrics of a run with these cohorts, tasks and faults."""
+    of_store = ("store.requests_refused", "store.objects_damaged") if faults else ()
     return [
         *SINGLE,
         *(f"{family}.{level:g}" for family in ("time_to_loss", "bytes_to_loss") for level in LOSS_LEVELS),
         *(f"{family}.{cohort}" for family in PER_COHORT for cohort in cohorts),
         *(f"task.{task}" for task in tasks),
+        *of_store,
+        *(f"recovery_rounds.{fault}" for fault in faults),
+        *(f"faults.{fault}.{count}" for fault in faults for count in PER_FAULT),
         *(f"rules.{rule}.{count}" for rule in RULES for count in ("eligible", "fired")),
         *(f"diagnostics.{name}" for name in DIAGNOSTICS),
     ]
 
 
-def check_metric(metric: str, cohorts: Collection[str], tasks: Collection[str] = ()) -> None:
-    """Do nothing if a run with these cohorts and tasks has the metric.
+def check_metric(
+    metric: str, cohorts: Collection[str], tasks: Collection[str] = (), faults: Collection[str] = ()
+) -> None:
+    """Do nothing if a run with these cohorts, tasks and faults has the metric.
 
     Raises:
         ValueError: it has not; the message suggests the nearest one.
@@ -83,6 +96,6 @@ def check_metric(metric: str, cohorts: Collection[str], tasks: Collection[str] =
     family, _, cohort = metric.partition(".")
     if family in PER_COHORT and cohort not in cohorts:
         raise ValueError(f"no cohort is called {excerpt(cohort)}{did_you_mean(cohort, cohorts)}")
-    known = metrics(cohorts, tasks)
+    known = metrics(cohorts, tasks, faults)
     if metric not in known:
         raise ValueError(f"no metric is called {excerpt(metric)}{did_you_mean(metric, known)}")

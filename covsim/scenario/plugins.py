@@ -6,6 +6,7 @@ models are built again once a file has added to a registry.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic.errors import PydanticUserError
 from covsim.learning.corpus import Data
 from covsim.learning.inner_loop import Training
 from covsim.registry import Part, Registry
+from covsim.scenario.installed import import_installed
 from covsim.scenario.registries import REGISTRIES
 from covsim.scenario.schema import Scenario
 from covsim.scenario.sections import Cohort
@@ -29,6 +31,13 @@ _PARTS_OF: dict[str, list[tuple[Registry[Any], type[Part]]]] = {}
 """What each imported module registered: an edit that is taken back counts again."""
 
 
+@functools.cache
+def load_installed() -> None:
+    """Make the scenario know the parts of installed packages; once. Raises ValueError when one does not work."""
+    if import_installed():
+        _rebuild()
+
+
 def load_plugins(files: Iterable[str]) -> None:
     """Import Python files and make the scenario know the parts that they register.
 
@@ -36,6 +45,7 @@ def load_plugins(files: Iterable[str]) -> None:
         SourceError: a file is not there, or fails as it is imported.
         ValueError: a part does not work. Then the registries are as before.
     """
+    load_installed()
     before = _known()
     try:
         for file in files:

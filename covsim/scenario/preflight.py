@@ -12,6 +12,7 @@ from covsim.behaviors import Copycat
 from covsim.gauntlet.selection import AllSelection, GauntletSelection
 from covsim.learning.inner_loop import Training
 from covsim.scenario.population import PeerSpec, population
+from covsim.scenario.preflight_faults import fault_warnings
 from covsim.scenario.schema import Scenario
 from covsim.units import format_duration, format_rate, format_size
 
@@ -181,6 +182,11 @@ def _warm_up(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
         yield f"the {stepped} learning rate never reaches its peak: {warm_up} warm-up steps, but the run has {steps}"
 
 
+def _faults(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    if scenario.faults:
+        yield from fault_warnings(scenario, {f"peer:{peer.uid}": peer.uplink_bits_per_s for peer in peers})
+
+
 def _memory(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     needed = MEMORY_ROWS * 4 * scenario.model.num_parameters * scenario.peers
     if needed > MUCH_MEMORY_BYTES:
@@ -239,6 +245,7 @@ _CHECKS: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (
     _places,
     _inner_optimizer,
     _warm_up,
+    _faults,
     _memory,
 )
 _OF_PAYLOADS = (_inner_steps, _uploads, _gathers, _validators)

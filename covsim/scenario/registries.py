@@ -15,13 +15,14 @@ from covsim.learning.model import models
 from covsim.learning.shardings import shardings
 from covsim.learning.tasks import tasks
 from covsim.protocol import protocols
-from covsim.protocol.aggregators import aggregators
+from covsim.protocol.aggregators import aggregators, pre_aggregators
 from covsim.protocol.compressors import compressors
 from covsim.protocol.fragments import fragment_rules
 from covsim.protocol.outer import outer_optimizers
 from covsim.protocol.values import value_formats
 from covsim.registry import Registry
 from covsim.schedules import schedules
+from covsim.world.faults import faults
 from covsim.world.machine import link_rates, speeds
 
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -38,10 +39,12 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "value-formats": value_formats,
     "fragments": fragment_rules,
     "protocols": protocols,
+    "pre-aggregators": pre_aggregators,
     "aggregators": aggregators,
     "selections": selections,
     "weight-rules": weight_rules,
     "consensus-rules": consensus_rules,
+    "faults": faults,
     "links": link_rates,
     "speeds": speeds,
 }

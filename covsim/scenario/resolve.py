@@ -13,6 +13,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 import covsim
+from covsim.scenario.installed import installed_code
 from covsim.scenario.loading import loads
 from covsim.scenario.schema import Scenario
 from covsim.sources import BY_CONTENT
@@ -49,10 +50,11 @@ def with_files_as_they_are(scenario: Scenario) -> Scenario:
 def run_id(scenario: Scenario) -> str:
     """Hex digits that differ when the scenario, the code, the bundled data or torch's version does.
 
-    Of the files that a scenario brings, the content counts and not the place. Raises SourceError if one is gone.
+    Of the files that a scenario brings, the content counts and not the place; of installed packages whose parts it
+    uses, version and content. Raises SourceError if a file is gone.
     """
     settings = json.dumps(scenario.model_dump(mode="json", context=BY_CONTENT), sort_keys=True)
-    parts = (settings, code_version(), metadata.version("torch"))
+    parts = (settings, code_version(), metadata.version("torch"), *installed_code(scenario))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:ID_LENGTH]
 
 

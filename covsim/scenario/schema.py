@@ -27,13 +27,27 @@ from covsim.protocol import Plan, Protocol, SparseLoCo, protocols
 from covsim.protocol.aggregators import Aggregator, Mean, aggregators
 from covsim.randomness import Streams
 from covsim.registry import did_you_mean
+from covsim.scenario.counterfactual import Counterfactual
 from covsim.scenario.deployment import Deployment, Groups
+from covsim.scenario.faults import Misplaced, check_faults, labels
 from covsim.scenario.messages import CONTRADICTION
 from covsim.scenario.metrics import check_metric
-from covsim.scenario.sections import Cohort, Compute, Expect, Record, Section, Stop, ValidatorNode, by_stake
+from covsim.scenario.sections import (
+    Checkpointing,
+    Cohort,
+    Compute,
+    Expect,
+    Record,
+    Section,
+    Stop,
+    ValidatorNode,
+    by_stake,
+)
 from covsim.scenario.sizes import cohort_sizes
 from covsim.sources import SourcePath, must_be_code
 from covsim.world.clock import Timeline
+from covsim.world.faults import Fault
+from covsim.world.faults import faults as fault_kinds
 from covsim.world.network import NetworkSettings
 from covsim.world.store import StoreSettings
 
@@ -70,6 +84,7 @@ class Scenario(Section):
     timeline: Timeline = Field(Timeline(), description="blocks and windows")
     network: NetworkSettings = Field(NetworkSettings(), description="what all links have in common")
     store: StoreSettings = Field(StoreSettings(), description="the object store that payloads pass through")
+    checkpoints: Checkpointing = Field(Checkpointing(), description="what those take over who come later")
     peers: int = Field(gt=0, le=100_000, description="how many peers there are, over all cohorts")
     cohorts: dict[Name, Cohort] = Field(min_length=1, max_length=1000, description="who they are, by name")
     validators: dict[Name, ValidatorNode] = Field(min_length=1, max_length=256, description="who scores them, by name")
@@ -79,6 +94,9 @@ class Scenario(Section):
     gauntlet: GauntletSettings = Field(GauntletSettings(), description="the scoring rules")
     chain: ChainSettings = Field(ChainSettings(), description="slots, weights, consensus and emission")
     economics: EconomicsSettings = Field(EconomicsSettings(), description="what work costs and tokens are worth")
+    faults: list[Annotated[Fault, OneOf(fault_kinds)]] = Field(
+        [], max_length=1000, description="what breaks, when, and whom it strikes"
+    )
     tasks: list[Annotated[Task, OneOf(task_kinds, bare="kind")]] = Field(
         [], max_length=100, description="zero-shot questions that the lead validator's final theta is asked"
     )
@@ -89,6 +107,7 @@ class Scenario(Section):
         [], max_length=100, description="Python files of yours that register parts; run loads them, check does not"
     )
     expect: Expect | None = Field(None, description="makes the scenario a test")
+    counterfactual: Counterfactual | None = Field(None, description="who is taken out, or made honest")
     record: Record = Field(Record(), description="what is kept")
     compute: Compute = Field(Compute(), description="where the tensors live")
 
@@ -106,6 +125,15 @@ class Scenario(Section):
             last = self.peers - 1
             message = f"uid {max(self.selection.uids)} does not exist; {self.peers} peers have the uids 0 to {last}"
             raise _contradiction(message, "selection", "uids")
+        return self
+
+    @model_validator(mode="after")
+    def _counterfactual_names_peers(self) -> Self:
+        try:
+            if self.counterfactual is not None:
+                self.counterfactual.check(self.peers, self.cohorts)
+        except ValueError as error:
+            raise _contradiction(str(error), "counterfactual") from None
         return self
 
     @model_validator(mode="after")
@@ -130,6 +158,15 @@ class Scenario(Section):
             if isinstance(bribe, Bribed) and bribe.cohort not in self.cohorts:
                 message = f"no cohort is called {bribe.cohort!r}{did_you_mean(bribe.cohort, self.cohorts)}"
                 raise _contradiction(message, "validators", name, "behavior", "cohort")
+        return self
+
+    @model_validator(mode="after")
+    def _faults_strike_what_is_there(self) -> Self:
+        regions = {name: cohort.region for name, cohort in self.cohorts.items()}
+        try:
+            check_faults(self.faults, self.peers, regions, self.validators)
+        except Misplaced as error:
+            raise _contradiction(str(error), *error.path) from None
         return self
 
     @model_validator(mode="after")
@@ -183,7 +220,7 @@ class Scenario(Section):
     def _claims_name_metrics(self) -> Self:
         for position, claim in enumerate(self.expect.claims if self.expect else ()):
             try:
-                check_metric(claim.metric, self.cohorts, [task.kind for task in self.tasks])
+                check_metric(claim.metric, self.cohorts, [task.kind for task in self.tasks], labels(self.faults))
             except ValueError as error:
                 raise _contradiction(str(error), "expect", "claims", position, "metric") from None
         return self

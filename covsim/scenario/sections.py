@@ -13,6 +13,7 @@ from covsim.behaviors.membership import Always, Membership, memberships
 from covsim.behaviors.scoring import Scoring
 from covsim.choice import OneOf
 from covsim.units import Rate, Seconds, Share, Size, format_share, parse_share
+from covsim.world.faults import Label
 from covsim.world.machine import ConstantRate, ConstantSpeed, RateDistribution, SpeedDistribution, link_rates, speeds
 
 _YEAR_S = 365 * 86_400.0
@@ -74,6 +75,8 @@ class Cohort(Section):
         Always(), description="when they take part, and whether they stay"
     )
 
+    region: Label | None = Field(None, description="where they are, for faults that strike a region")
+
     @model_validator(mode="after")
     def _sized_once(self) -> Self:
         if (self.count is None) == (self.share is None):
@@ -104,7 +107,9 @@ class Claim(Section):
     metric: str = Field(min_length=1, max_length=200, description="a key of summary.json, for example loss.final")
     at_least: float | None = Field(None, description="the mean over seeds is not below this")
     at_most: float | None = Field(None, description="the mean over seeds is not above this")
-    versus: Literal["clean"] | None = Field(None, description="compare with the same scenario, all peers honest")
+    versus: Literal["clean"] | None = Field(
+        None, description="compare with the same scenario in which nobody cheats and nothing fails"
+    )
     margin: Share | None = Field(None, description="how much worse than the clean twin it may be, relative to it")
     xfail: str | None = Field(None, min_length=1, max_length=500, description="why it is known not to hold; strict")
 
@@ -125,6 +130,12 @@ class Expect(Section):
 
     seeds: int = Field(1, gt=0, le=1000, description="runs, with seeds seed, seed + 1, ...")
     claims: list[Claim] = Field(min_length=1, max_length=100)
+
+
+class Checkpointing(Section):
+    """Where the leading validator puts its theta, for those who come later; only if somebody may ever miss a round."""
+
+    every: int = Field(10, ge=1, le=100_000, description="rounds between two checkpoints in the store")
 
 
 class Record(Section):

@@ -7,6 +7,8 @@ from pathlib import Path
 import covsim
 
 SUFFIX = ".yaml"
+MATRICES = frozenset({"matrix"})
+"""Files for `covsim matrix`, which lie among the scenarios and are none."""
 
 
 def shipped_folder() -> Path:
@@ -20,7 +22,7 @@ def shipped_scenarios() -> dict[str, Path]:
     """Name (`covenant72b`, `contrast/random`) to file, in the order of names."""
     folder = shipped_folder()
     found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob(f"*{SUFFIX}")}
-    return dict(sorted(found.items()))
+    return {name: path for name, path in sorted(found.items()) if name not in MATRICES}
 
 
 def find(name: str, beside: Path) -> tuple[Path, str]:

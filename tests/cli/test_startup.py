@@ -43,6 +43,7 @@ def test_help_takes_less_than_a_third_of_a_second() -> None:
         ["explain", "--help"],
         ["rescore", "--help"],
         ["verify", "--help"],
+        ["attribute", "--help"],
         ["import-hparams", "--help"],
         ["papers", "--help"],
     ],

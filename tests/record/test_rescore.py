@@ -53,6 +53,17 @@ SCRIPTS: dict[str, dict[str, Any]] = {
         "selection.failover_windows": 1,
     },
     "newcomers": {"cohorts.lazy.membership": {"kind": "from_round", "round": 4}, "chain.commit_reveal": "none"},
+    "coming and going": {
+        "cohorts.honest.membership": {"kind": "churn", "leaves": "20 %", "rounds_away": 1},
+        "deployment": "same",
+    },
+    "slots change hands": {
+        "cohorts.honest.membership": {"kind": "churn", "leaves": "20 %", "rounds_away": 1, "returns_as": "same"},
+        "cohorts.lazy.membership": {"kind": "churn", "leaves": "60 %", "rounds_away": 1, "returns_as": "new"},
+        "deployment": "same",
+        "chain.slots": 27,  # as many as 24 peers, 2 validators and the owner need
+        "chain.immunity": 50,
+    },
     "registered while the lead evaluates": {
         "cohorts.lazy.membership": {"kind": "from_round", "round": 4},
         "selection.refresh_windows": 1,

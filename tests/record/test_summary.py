@@ -28,6 +28,7 @@ from covsim.events import (
     UpdatesCompared,
     WindowOpened,
 )
+from covsim.protocol.aggregators import Mean
 from covsim.record.payout import payouts
 from covsim.record.recorder import Recorder
 from covsim.record.summary import LOSS_LEVELS, summary
@@ -44,7 +45,7 @@ def summed(
         digest.add(event)
     return summary(
         recorder,
-        SimpleNamespace(name="by-hand"),  # type: ignore[arg-type]
+        SimpleNamespace(name="by-hand", aggregate=Mean()),  # type: ignore[arg-type]
         digest=digest,
         payload_bytes=2e9,
         compression_ratio=146.0,
@@ -162,6 +163,8 @@ def test_participation(by_hand: dict[str, Any]) -> None:
     assert by_hand["late_share"] == 0.5
     assert by_hand["participation.mean_contributing"] == 1
     assert by_hand["participation.unique"] == 1
+    assert by_hand["participation.mean_submitting"] == 2, "the late one as well"
+    assert by_hand["participation.unique_submitting"] == 2
 
 
 def test_early_is_not_late() -> None:
@@ -253,6 +256,9 @@ def test_keys_are_those_of_the_design() -> None:
         "late_share",
         "participation.mean_contributing",
         "participation.unique",
+        "participation.mean_submitting",
+        "participation.unique_submitting",
+        "aggregate.short_rounds",
         "honest_earning_zero",
         "chain.epochs",
         "chain.blocks",

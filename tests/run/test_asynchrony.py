@@ -118,7 +118,7 @@ def test_it_claims_the_depth_from_which_it_began() -> None:
     simulation.exchange.decode = note  # type: ignore[method-assign]
     while not simulation.finished:
         simulation.step()
-    (slow,) = (peer.uid for peer in simulation.peers if peer._machine.seconds_per_step > 100)
+    (slow,) = (peer.uid for peer in simulation.peers if peer.body.machine.seconds_per_step > 100)
     assert (bases[slow, 2], bases[slow, 5]) == (0, 3)
     for uid in {0, 1, 2} - {slow}:
         assert [bases[uid, round] for round in range(7)] == list(range(7))

@@ -289,10 +289,10 @@ def test_against_the_algorithm_box(overlap: int) -> None:
     torch.testing.assert_close(theta, reference.theta, rtol=0, atol=float(1e-5 * moved))
     for peer in simulation.peers:
         assert torch.equal(peer.lineage.theta, theta)
-        own = peer._own.value()
+        own = peer.body._own.value()
         torch.testing.assert_close(own, reference.own[peer.uid], rtol=0, atol=float(1e-5 * moved))
         assert (own - theta).abs().max() > 0.01 * moved, "own weights are theta"
-    first, second, _ = (peer._own.value() for peer in simulation.peers)
+    first, second, _ = (peer.body._own.value() for peer in simulation.peers)
     assert (first - second).abs().max() > 0.01 * moved, "all peers have the same own weights"
 
 

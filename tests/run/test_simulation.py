@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -270,8 +271,8 @@ def test_what_was_read_is_judged_not_what_lies_there_later(tiny: Scenario) -> No
     events: list[Event] = []
     patient = tiny.deployment.model_copy(update={"evaluation": 40.0})
     simulation = Simulation(changed(tiny, deployment=patient), Computed(), (events.append,))
-    (peer,) = [peer for peer in simulation.peers if isinstance(peer._behavior, Lazy)]
-    peer._behavior = Twice()  # type: ignore[assignment]
+    (peer,) = [peer for peer in simulation.peers if isinstance(peer.spec.behavior, Lazy)]
+    peer.spec = replace(peer.spec, behavior=Twice())  # type: ignore[arg-type]
     while not simulation.finished:
         simulation.step()
     stamps = [event.stored_s for event in events if isinstance(event, Submitted) and event.uid == peer.uid]

@@ -1,4 +1,4 @@
-"""The studies behind the claims about learning, C1 to C6, and about scoring, D1, D3 and the noise of scores.
+"""The studies behind the claims about learning, C1 to C6, and about scoring, D1, D3, D8 and the noise of scores.
 
 Each is runs over seeds, judged by stated rules.
 
@@ -8,7 +8,7 @@ Each is runs over seeds, judged by stated rules.
 * `study`: arms, seeds, equal tokens, and one tidy table
 * `error_feedback`, `replicas`, `model_size`, `four_bits`, `density`, `centralized`: a study each
 * `scoring_study`: a study that says itself what to read of a run
-* `ratings`, `copies`, `noise`: one each
+* `ratings`, `copies`, `participation`, `noise`: one each
 * `open_loop`, `measured_again`: what a run's tape still knows, and its payloads under other evaluations; `overlaps` and
   `evaluations` read with them what `copies` and `noise` judge
 * `sizes`, `scoring_formulas`: rows that need no run, about payload sizes and about the scoring

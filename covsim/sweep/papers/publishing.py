@@ -31,6 +31,7 @@ from covsim.sweep.papers import (
     four_bits,
     model_size,
     noise,
+    participation,
     ratings,
     replicas,
     scoring_formulas,
@@ -46,8 +47,10 @@ _LEARNING = (error_feedback, replicas, model_size, four_bits, density, centraliz
 STUDIES: Mapping[str, Study] = {module.STUDY.name: module.STUDY for module in _LEARNING}
 """C1 to C6, by name."""
 
-SCORING: Mapping[str, ScoringStudy] = {module.STUDY.name: module.STUDY for module in (ratings, copies, noise)}
-"""D1, D3 and the noise of scores, by name."""
+SCORING: Mapping[str, ScoringStudy] = {
+    module.STUDY.name: module.STUDY for module in (ratings, copies, participation, noise)
+}
+"""D1, D3, D8 and the noise of scores, by name."""
 
 ALL: Mapping[str, Study | ScoringStudy] = {**STUDIES, **SCORING}
 
