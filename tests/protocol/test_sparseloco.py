@@ -33,7 +33,7 @@ def test_registered_with_the_defaults_of_the_72b_run() -> None:
         "packing": "packed",
         "error_decay": 0.95,
         "error_commit": "compressed",
-            "error_uncounted": "kept",
+        "error_uncounted": "kept",
         "outer": {"kind": "sgd", "lr": 0.65, "schedule": {"kind": "constant"}},
         "outer_rate_twice": False,
     }
