@@ -140,6 +140,24 @@ def test_caf_until_somebody_has_no_weight_left(n: int, outlier: float, monkeypat
     assert not np.allclose(expected, vectors.mean(axis=0), rtol=1e-2), "the mean would do"
 
 
+@pytest.mark.parametrize(("n", "f"), [(9, 2), (12, 4), (20, 6), (31, 12)])
+def test_caf_goes_on_as_byzfl_where_all_set_the_scale(n: int, f: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many looks, in which those without weight go on to set the scale."""
+    vectors = on_a_line(np.random.default_rng(n).normal(size=n), monkeypatch)
+    expected = byzfl("aggregators.aggregators").CAF(f)(vectors)
+    ours = combined(aggregator("caf", f=f, scale="all"), vectors)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(expected, vectors.mean(axis=0), rtol=1e-2), "the mean would do"
+
+
+def test_caf_ends_where_weights_hardly_shrink() -> None:
+    """One payload far out sets the scale for ever, so that the others keep nearly all of theirs; ByzFL would not end."""
+    vectors = np.random.default_rng(3).normal(size=(9, 33))
+    vectors[0] += 1e5
+    found = combined(aggregator("caf", f=3, scale="all"), vectors)
+    assert np.abs(found).max() < 3
+
+
 # Before ---------------------------------------------------------------------------------------------------------------
 
 

@@ -91,10 +91,14 @@ class Rows(Sequence[Decoded]):
             weights: of the rows [R], >= 0, not all 0.
         """
         if self.whole and bool((weights == weights[0]).all()):
-            return self.values.mean(dim=0)
+            return self.even_mean()
         weights = (weights / weights.sum()).float()
         whole = unsent == "zero_filled" or self.whole
         return columnwise(lambda block: self._mean_of(weights, block, whole), len(self.columns))
+
+    def even_mean(self) -> Tensor:
+        """The mean of the zero-filled rows per column [M]; a product is faster than torch's mean over rows."""
+        return self.values.new_full((len(self),), 1 / len(self)) @ self.values
 
     def sum(self, weights: Tensor) -> Tensor:
         """The weighted sum of the zero-filled rows per column [M], by weights [R]."""
