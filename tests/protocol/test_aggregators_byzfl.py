@@ -151,7 +151,7 @@ def test_caf_goes_on_as_byzfl_where_all_set_the_scale(n: int, f: int, monkeypatc
 
 
 def test_caf_ends_where_weights_hardly_shrink() -> None:
-    """One payload far out sets the scale for ever, so that the others keep nearly all of theirs; ByzFL would not end."""
+    """One payload far out sets the scale for ever, so that the others keep theirs; ByzFL would not end."""
     vectors = np.random.default_rng(3).normal(size=(9, 33))
     vectors[0] += 1e5
     found = combined(aggregator("caf", f=3, scale="all"), vectors)
