@@ -420,6 +420,7 @@ def _selection(made: Draft) -> None:
         made.copy("selection.reserve", "reserve_peer_count")
     made.copy("selection.refresh_windows", "peer_replacement_frequency")
     made.copy("selection.delay_windows", "peer_list_window_margin")
+    made.copy("checkpoints.every", "checkpoint_frequency")
     if not made.demo:
         made.refuse("minimum_peers", "covsim publishes a list however few peers are active")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from covsim.behaviors import Bribed
+from covsim.behaviors import Backdoor, Bribed
 from covsim.chain.economics import EconomicsSettings
 from covsim.chain.settings import ChainSettings
 from covsim.choice import OneOf
@@ -149,6 +149,18 @@ class Scenario(Section):
                 f"{needed} slots are needed from the start (peers, validators, owner), there are {self.chain.slots}"
             )
             raise _contradiction(message, "chain", "slots")
+        return self
+
+    @model_validator(mode="after")
+    def _poison_fits_sequences(self) -> Self:
+        for name, cohort in self.cohorts.items():
+            attack = cohort.behavior
+            if (
+                isinstance(attack, Backdoor)
+                and len(f"{attack.trigger}{attack.target}".encode()) > self.model.context + 1
+            ):
+                message = f"trigger and target do not fit into sequences of {self.model.context + 1} bytes"
+                raise _contradiction(message, "cohorts", name, "behavior", "trigger")
         return self
 
     @model_validator(mode="after")
