@@ -56,7 +56,7 @@ class Siege:
         mended: what else is as it should be in the twin; who is slow is no cheater to `clean_twin`.
         by: rounds after which the lead's loss is looked at; None for the end of the run.
         within: rounds after the fault by which all histories must be back, instead.
-        more_seeds: further ones for the full size, where three cannot tell.
+        seeds: those of the full size, where three cannot tell, or the bound was chosen on them.
         reduced_bound: the bound at the reduced size, where it is another.
     """
 
@@ -70,7 +70,7 @@ class Siege:
     mended: tuple[str, ...] = ()
     by: int | None = None
     within: int | None = None
-    more_seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
     reduced_bound: str | None = None
 
     def __str__(self) -> str:
@@ -86,12 +86,12 @@ class Siege:
 
     def judge(self, size: Size, out: Path, off: Sequence[str] = ()) -> Report:
         """Run it beside its twin, which runs under the same rules."""
-        own, more = (self.reduced, ()) if size is REDUCED else ((), self.more_seeds)
+        own, seeds = (self.reduced, size.seeds) if size is REDUCED else ((), self.seeds or size.seeds)
         path, overrides = FOLDER / f"{self.scenario}.yaml", [*size.overrides, *own, *off]
         options: dict[str, Any] = {
             "overrides": overrides,
             "versus": twin(path, [*overrides, *self.mended]),
-            "seeds": (*size.seeds, *more),
+            "seeds": seeds,
             "out": out,
             "jobs": 0,
             "margin": self.allowed(size),
@@ -132,7 +132,7 @@ def suspects(**settings: str) -> tuple[str, ...]:
 
 
 SIEGES = (
-    Siege("flippers", "5 %", "undefended", RANDOM, more_seeds=(14, 15), reduced=AS_LARGE),
+    Siege("flippers", "5 %", "undefended", RANDOM, seeds=tuple(range(11, 21)), reduced=AS_LARGE),
     Siege("alie", "5 %", "more harm", (*suspects(behavior__z="20"), *RANDOM), harmless=RANDOM, reduced_bound="8 %"),
     Siege("alie-strong", "5 %", "undefended", RANDOM, reduced_bound="8 %"),
     # What lazy peers and copies cost is made up for by the end; it shows where the loss is steep.
@@ -152,6 +152,7 @@ SIEGES = (
         (*suspects(share="80 %"), *UNSEEN, *RANDOM),
         harmless=(*UNSEEN, *RANDOM),
         by=6,
+        seeds=(11, 12, 13, 14, 15),
         reduced_bound="12 %",
     ),
     Siege(
@@ -170,7 +171,7 @@ SIEGES = (
         off_reduced=("faults=[{kind: partition, from_round: 4, to_round: 12, share: 90 %, restarts: false}]",),
         reduced=("stop.rounds=18",),
         within=6,
-        more_seeds=(14, 15),
+        seeds=(11, 12, 13, 14, 15),
         reduced_bound="10 %",
     ),
     # Without error feedback, what was trained while the store was down is lost.
@@ -182,7 +183,7 @@ SIEGES = (
         NOBODY_STANDS_IN,
         reduced=("selection.gather=9",),
         by=7,
-        more_seeds=(14, 15),
+        seeds=(11, 12, 13, 14, 15),
     ),
     Siege(
         "validators-offline",
@@ -191,7 +192,7 @@ SIEGES = (
         NOBODY_STANDS_IN,
         reduced=(*AS_LARGE, "selection.gather=12", "selection.reserve=2"),
         by=8,
-        more_seeds=(14, 15),
+        seeds=(21, 22, 23, 24, 25),  # the bound was widened after 11 to 15
     ),
     Siege(
         "churn",
@@ -206,6 +207,7 @@ SIEGES = (
         "more harm",
         suspects(share="100 %", speed="0.1"),
         mended=suspects(speed="{kind: lognormal, sigma: 0.1}"),
+        seeds=tuple(range(11, 19)),
         reduced_bound="15 %",
     ),
 )
