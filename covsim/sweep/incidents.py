@@ -4,12 +4,13 @@
 
 Pairs are `scenarios/incidents/<pair>-before.yaml` and `-after.yaml`. Of both sides the metrics are read about which one
 of them makes a claim. Rows of pairs that are not named stay in the table as they are. Runs that are there already are
-not run again.
+not run again. Each row says on what processor it was made, because figures are equal on one platform only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from covsim.record.files import write_whole
-from covsim.record.runner import RESULTS
+from covsim.record.runner import RESULTS, Run
 from covsim.scenario import Scenario, clean_twin, load, shipped_scenarios, with_seed
 from covsim.scenario.sections import Claim
 from covsim.sweep import expect
@@ -28,6 +29,7 @@ from covsim.sweep.trials import trials
 SIDES = ("before", "after")
 TABLE = RESULTS / "published" / "incidents.csv"
 _FOLDER = "incidents/"
+_VERSUS = " versus clean"
 
 
 def pairs() -> list[str]:
@@ -80,8 +82,30 @@ def _rows(
             if versus:
                 assert trial.twin is not None, "a claim versus clean has a twin"
                 value = expect.worse_by(metric, value, expect.lookup(trial.twin.summary, metric))
-            name = f"{metric} versus clean" if versus else metric
-            yield {"pair": pair, "side": which, "metric": name, "seed": trial.seed, "value": value}
+            name = f"{metric}{_VERSUS}" if versus else metric
+            row: dict[str, str | int | float] = {"pair": pair, "side": which, "metric": name, "seed": trial.seed}
+            yield row | {"value": value, "platform": platform(trial.run)}
+
+
+def platform(run: Run) -> str:
+    """The processor and the torch that a run's bits depend on."""
+    made = json.loads((run.folder / "provenance.json").read_text(encoding="utf-8"))
+    return f"{made['cpu']['model']} {made['cpu']['capability']}, torch {made['versions']['torch']}"
+
+
+def judged(table: pd.DataFrame, pair: str, which: str) -> list[expect.Ruling]:
+    """What becomes of the claims of one side, by the rows of the table and without a run."""
+    own = table[(table["pair"] == pair) & (table["side"] == which)]
+    return [_judged(claim, own) for claim in claims(pair, which)]
+
+
+def _judged(claim: Claim, own: pd.DataFrame) -> expect.Ruling:
+    """Judge a claim; what is held against the clean twin is in the table as how much worse it is, so the twin is 1."""
+    worse = claim.versus is not None
+    values = own[own["metric"] == (f"{claim.metric}{_VERSUS}" if worse else claim.metric)]["value"].tolist()
+    twins = [{claim.metric: 1.0} for _ in values if worse]
+    (ruling,) = expect.judge([claim], [{claim.metric: 1 + value if worse else value} for value in values], twins)
+    return ruling
 
 
 def publish(done: pd.DataFrame, table: Path = TABLE) -> None:
@@ -93,12 +117,23 @@ def publish(done: pd.DataFrame, table: Path = TABLE) -> None:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The figures as `docs/incidents.md` has them: mean over seeds, with its 95 % interval, before and after."""
-    lines = ["| pair | measured | seeds | before | after |", "|---|---|---|---|---|"]
+    """The figures as `docs/incidents.md` has them: means over seeds, 95 % intervals, and what becomes of claims.
+
+    The change is that of the same seed from before to after: what luck both sides share is not in it.
+    """
+    lines = ["| pair | measured | seeds | before | after | change | claims |", "|---|---|---|---|---|---|---|"]
     for (pair, metric), of_metric in table.groupby(["pair", "metric"], sort=False):
         seen = [of_metric[of_metric["side"] == which]["value"].tolist() for which in SIDES]
-        lines.append(f"| `{pair}` | `{metric}` | {len(seen[0])} | {' | '.join(map(_shown, seen))} |")
+        seen.append([after - before for before, after in zip(*seen, strict=True)])
+        outcomes = " / ".join(_outcomes(table, str(pair), which, str(metric)) for which in SIDES)
+        lines.append(f"| `{pair}` | `{metric}` | {len(seen[0])} | {' | '.join(map(_shown, seen))} | {outcomes} |")
     return "\n".join(lines)
+
+
+def _outcomes(table: pd.DataFrame, pair: str, which: str, metric: str) -> str:
+    rulings = judged(table, pair, which)
+    own = [each.outcome for each in rulings if metric == each.claim.metric + (_VERSUS if each.claim.versus else "")]
+    return ", ".join(own) or "none"
 
 
 def _shown(values: Sequence[float]) -> str:
@@ -107,7 +142,7 @@ def _shown(values: Sequence[float]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the named pairs, or all; returns an exit code as the command line has them."""
+    """Run the named pairs, or all; returns an exit code as the command line has them, 1 if a claim does not hold."""
     asked = _parser().parse_args(arguments)
     try:
         for pair in asked.pairs or pairs():
@@ -116,8 +151,19 @@ def main(arguments: Sequence[str]) -> int:
         return _complain("interrupted; the same command goes on where it was", 130)
     except FailedRuns as failed:
         return _complain(failed, 1)
-    print(markdown(pd.read_csv(TABLE)))
-    return 0
+    table = pd.read_csv(TABLE)
+    print(markdown(table))
+    missed = [each for pair in asked.pairs or pairs() for each in _missed(table, pair)]
+    return _complain("\n".join(missed), 1) if missed else 0
+
+
+def _missed(table: pd.DataFrame, pair: str) -> Iterator[str]:
+    """A line for every claim that the table does not bear out."""
+    for which in SIDES:
+        for ruling in judged(table, pair, which):
+            if ruling.outcome not in ("pass", "xfail"):
+                seen = expect.shown(ruling)
+                yield f"{pair}-{which}: {expect.wording(ruling.claim)}, seen {seen}: {ruling.outcome}"
 
 
 def _parser() -> argparse.ArgumentParser:
