@@ -9,42 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import simpy
-from pydantic import BaseModel, ConfigDict, Field
 
 from covsim.events import Event, ObjectDamaged, ReadFailed, RequestRefused, Transferred
 from covsim.randomness import Streams
-from covsim.units import Rate, Seconds, Share, Size
 from covsim.world.clock import on_event
-from covsim.world.conditions import Conditions, Direction
+from covsim.world.conditions import Conditions, Direction, RateLimit
 from covsim.world.fairness import Resource
 from covsim.world.network import Network, Transfer
-from covsim.world.pauses import Pauses
+from covsim.world.requests import Flow
+from covsim.world.store_settings import StoreSettings
 
-
-class StoreSettings(BaseModel):
-    """The `store:` section: how fast the store is, and how reliable."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    ingress: Rate | None = Field(
-        default=None, gt=0, le=1e18, description="What all uploads have together; unlimited if not given."
-    )
-    egress: Rate | None = Field(
-        default=None, gt=0, le=1e18, description="What all downloads have together; unlimited if not given."
-    )
-    read_failure: Share = Field(default=0.0, description="Chance that one attempt to read fails.")
-    retries: int = Field(
-        default=3, ge=0, le=1000, description="Further attempts after a read, or an upload in an outage, that failed."
-    )
-    retry_delay: Seconds = Field(default=1.0, ge=0, le=86_400, description="Wait before a further attempt.")
-    max_object: Size = Field(default=5e12, gt=0, le=1e18, description="Largest object accepted, as charged.")
-    outages: Pauses = Field(
-        default=[], max_length=1000, description="When every request fails; transfers under way go on."
-    )
+__all__ = ["ObjectStore", "StoreSettings", "StoredObject", "Traffic", "Waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +58,11 @@ class _Request:
     started_s: float
 
 
+_WHOLE = Flow()
+"""An object in one piece: one flow, one request."""
+
 Waiting = Generator[simpy.Event, Any, StoredObject | None]
+Retrying = Callable[[], AbstractContextManager[None]]
 
 
 class ObjectStore:
@@ -88,8 +72,8 @@ class ObjectStore:
         env: the simulation whose time passes.
         network: carries what is put and got; its latency is paid by every request.
         settings: the `store:` section.
-        streams: read failures are drawn from `("read", node, purpose, key, attempt)`, the wait of who was refused for
-            its number from `("backoff", node, purpose, key, attempt)`.
+        streams: read failures are drawn from `("read", node, purpose, key, attempt)`, waits that are spread from
+            `("backoff", ...)`, and the jitter of a request from `("jitter", ...)` of the same.
         emit: takes a `Transferred` for every transfer that ends and a `ReadFailed` for every failed attempt, and says
             what a limit refused and what was damaged.
     """
@@ -108,6 +92,10 @@ class ObjectStore:
         self.uploads = Traffic()
         self.downloads = Traffic()
         self.conditions = Conditions(settings.outages)
+        if settings.rate_limit is not None:
+            self.conditions.limits.append(RateLimit(settings.rate_limit, env.now))
+        for link in (self.ingress, self.egress):
+            network.ways.place(link, settings.region)
         self._env = env
         self._network = network
         self._streams = streams
@@ -117,7 +105,15 @@ class ObjectStore:
         self._under_way: dict[Transfer, _Request] = {}
 
     def put(
-        self, node: str, uplink: Resource, key: str, data: bytes, charged_bytes: float, *, purpose: str = "submit"
+        self,
+        node: str,
+        uplink: Resource,
+        key: str,
+        data: bytes,
+        charged_bytes: float,
+        *,
+        purpose: str = "submit",
+        retrying: Retrying = nullcontext,
     ) -> Waiting:
         """Upload an object; a later put to the same key replaces it, with a new stamp.
 
@@ -131,6 +127,7 @@ class ObjectStore:
             data: the object.
             charged_bytes: its size for the clock.
             purpose: what the event is to say, see `covsim.events.Transferred`.
+            retrying: entered for as long as an attempt that failed costs.
 
         Returns:
             The object as stored, or None if the store refuses it for its size, every attempt fell into an outage, or
@@ -138,13 +135,16 @@ class ObjectStore:
         """
         key = self.conditions.name_for(node, key)
         request = _Request(node, key, purpose, "up", self._env.now)
-        if not (yield from self._answers(request, uplink, lambda _: False, lambda _: None)):
+        attempt = yield from self._answers(request, uplink, lambda _: False, lambda _: None, retrying)
+        if attempt is None:
             return None
+        latency_s = self._request_s(request, uplink, attempt)
         if charged_bytes > self.settings.max_object:
-            yield self._env.timeout(self._network.settings.latency)
+            yield self._env.timeout(latency_s)
             return None
         request = replace(request, started_s=self._env.now)
-        transfer = self._start(request, (uplink, self.ingress), charged_bytes)
+        path = (uplink, *self._network.ways.between(uplink, self.ingress), self.ingress)
+        transfer = self._start(request, path, charged_bytes, latency_s)
         # It lands by itself: who is interrupted at the instant of the last byte has uploaded the object all the same.
         landed: list[StoredObject] = []
         on_event(transfer.done, lambda done: landed.extend(self._land(request, data, charged_bytes, bool(done.value))))
@@ -152,7 +152,14 @@ class ObjectStore:
         return landed[0] if landed else None
 
     def get(
-        self, node: str, downlink: Resource, key: str, *, purpose: str = "gather", attempts_before: int = 0
+        self,
+        node: str,
+        downlink: Resource,
+        key: str,
+        *,
+        purpose: str = "gather",
+        attempts_before: int = 0,
+        retrying: Retrying = nullcontext,
     ) -> Waiting:
         """Download an object as it lies there when the attempt begins.
 
@@ -164,31 +171,67 @@ class ObjectStore:
             key: what to read.
             purpose: what the event is to say, see `covsim.events.Transferred`.
             attempts_before: how often the node tried before, so that it has new luck now.
+            retrying: entered for as long as an attempt that failed costs.
 
         Returns:
             The object, or None if there is none, every attempt failed or the download was cut.
         """
         key = self.conditions.name_for(node, key)
         request = _Request(node, key, purpose, "down", self._env.now)
-        succeeds = self._answers(
+        attempt = yield from self._answers(
             request,
             downlink,
             lambda attempt: self._fails(node, purpose, key, attempts_before + attempt),
             lambda attempt: self._emit(ReadFailed(self._env.now, node, key, attempt)),
+            retrying,
         )
-        if not (yield from succeeds):
+        if attempt is None:
             return None
+        latency_s = self._request_s(request, downlink, attempts_before + attempt)
         stored = self._objects.get(key)
         if stored is None:
-            yield self._env.timeout(self._network.settings.latency)
+            yield self._env.timeout(latency_s)
             return None
         slow = self.conditions.slow_reads
         caps = [Resource(f"slow read of {node}", each.bits_per_s) for each in slow]
         request = replace(request, started_s=self._env.now)
-        path = (self.egress, downlink, *caps)
-        transfer = self._start(request, path, stored.charged_bytes, sum(each.delay_s for each in slow))
+        path = (self.egress, *self._network.ways.between(self.egress, downlink), downlink, *caps)
+        flow = _WHOLE if self.settings.ranges is None else self.settings.ranges.flow(stored.charged_bytes)
+        wait_s = flow.num_turns * latency_s + sum(each.delay_s for each in slow)
+        transfer = self._start(request, path, stored.charged_bytes, wait_s, flow)
         complete = yield from _complete(transfer)
         return stored if complete else None
+
+    def keep(self, key: str, owner: str, data: bytes, charged_bytes: float, stored_s: float) -> None:
+        """Let an object lie here that came another way, under the stamp that it has; it has been paid for."""
+        self._objects[key] = stored = StoredObject(key, owner, data, charged_bytes, stored_s)
+        arrival = self._arrivals.pop(key, None)
+        if arrival is not None:
+            arrival.succeed(stored)
+
+    def arrived(self, node: str, key: str, data: bytes, charged_bytes: float, started_s: float) -> StoredObject:
+        """Account for an upload over a link that nobody shares, whose last byte is here now; the object as stored."""
+        request = _Request(node, key, "submit", "up", started_s)
+        self._count(request, charged_bytes, True)
+        return self._land(request, data, charged_bytes, True)[0]
+
+    def was_read(self, node: str, key: str, num_bytes: float, started_s: float, complete: bool) -> None:
+        """Account for downloads over a link that nobody shares, as one; they have ended now."""
+        self._count(_Request(node, key, "gather", "down", started_s), num_bytes, complete)
+
+    def _count(self, request: _Request, num_bytes: float, complete: bool) -> None:
+        traffic = self.uploads if request.direction == "up" else self.downloads
+        traffic.sent_bytes += num_bytes
+        if complete:
+            traffic.received_bytes += num_bytes
+        else:
+            traffic.lost_bytes += num_bytes
+        started_s, purpose = request.started_s, request.purpose
+        self._emit(
+            Transferred(
+                self._env.now, request.node, request.key, purpose, request.direction, num_bytes, started_s, complete
+            )
+        )
 
     def stat(self, key: str, reader: str = "") -> StoredObject | None:
         """What lies complete under a key for a reader, or None; asking is free, and answered in an outage, too."""
@@ -220,37 +263,51 @@ class ObjectStore:
             self._finish(transfer)
 
     def _answers(
-        self, request: _Request, link: Resource, is_unlucky: Callable[[int], bool], failed: Callable[[int], None]
-    ) -> Generator[simpy.Event, Any, bool]:
-        """Ask again and again until an attempt succeeds, at that very instant; False if none does.
+        self,
+        request: _Request,
+        link: Resource,
+        is_unlucky: Callable[[int], bool],
+        failed: Callable[[int], None],
+        retrying: Retrying,
+    ) -> Generator[simpy.Event, Any, int | None]:
+        """Ask again and again until an attempt succeeds, at that very instant; its number, None if none does.
 
-        An attempt fails by itself, because the store does not answer, or because a rate limit refuses it; after a
-        refusal the wait doubles each time.
+        An attempt fails by itself, because the store does not answer, or because a rate limit refuses it.
         """
-        conditions = self.conditions
-        for attempt in range(self.settings.retries + 1):
+        conditions, settings = self.conditions, self.settings
+        for attempt in range(settings.retries + 1):
             fails = is_unlucky(attempt) or conditions.is_down(link, self._env.now)
             refused = not fails and not conditions.grants(self._env.now)
             if not fails and not refused:
-                return True
-            yield self._env.timeout(self._network.settings.latency)
-            if refused:
-                now_s = self._env.now
-                self._emit(RequestRefused(now_s, request.node, request.key, request.direction, attempt))
-            else:
-                failed(attempt)
-            if attempt < self.settings.retries:
-                factor = self._backoff(request, attempt) if refused else 1.0
-                yield self._env.timeout(self.settings.retry_delay * factor)
-        return False
+                return attempt
+            with retrying():
+                yield self._env.timeout(self._request_s(request, link, attempt))
+                if refused:
+                    now_s = self._env.now
+                    self._emit(RequestRefused(now_s, request.node, request.key, request.direction, attempt))
+                else:
+                    failed(attempt)
+                if attempt < settings.retries:
+                    yield self._env.timeout(self._wait_s(request, attempt, refused))
+        return None
 
-    def _backoff(self, request: _Request, attempt: int) -> float:
-        """By how much longer to wait after a refusal: twice as long each time, spread over half of that to all of it.
+    def _wait_s(self, request: _Request, attempt: int, refused: bool) -> float:
+        """Seconds from an attempt that failed, or that a limit refused, to the next."""
+        backoff = self.settings.refused_backoff if refused else self.settings.backoff
+        drawn = self._drawn("backoff", request, attempt) if backoff.draws else 0.0
+        return backoff.wait_s(self.settings.retry_delay, attempt, drawn)
 
-        Spread, because those who were refused together would else all come back together.
-        """
-        drawn = self._streams.uniform("backoff", request.node, request.purpose, request.key, attempt)
-        return float(2**attempt * (0.5 + drawn / 2))
+    def _request_s(self, request: _Request, link: Resource, attempt: int) -> float:
+        """Seconds that a request takes before its first byte, between the node's place and the store's."""
+        network = self._network.settings
+        latency_s = self._network.ways.latency_s(link, self.ingress)
+        if network.jitter is not None:
+            latency_s = network.jitter.of(latency_s, self._drawn("jitter", request, attempt))
+        return latency_s + network.request_overhead
+
+    def _drawn(self, what: str, request: _Request, attempt: int) -> float:
+        """A number in [0, 1) of one attempt."""
+        return self._streams.uniform(what, request.node, request.purpose, request.key, attempt)
 
     def _fails(self, node: str, purpose: str, key: str, attempt: int) -> bool:
         """Whether bad luck spoils an attempt to read an object; where there is none, there is nothing to spoil."""
@@ -260,9 +317,16 @@ class ObjectStore:
         )
 
     def _start(
-        self, request: _Request, path: tuple[Resource, ...], charged_bytes: float, delay_s: float = 0.0
+        self,
+        request: _Request,
+        path: tuple[Resource, ...],
+        charged_bytes: float,
+        wait_s: float,
+        flow: Flow = _WHOLE,
     ) -> Transfer:
-        transfer = self._network.transfer(path, charged_bytes, self._network.settings.latency + delay_s)
+        transfer = self._network.transfer(
+            path, charged_bytes, wait_s, weight=flow.weight, cap_bits_per_s=flow.cap_bits_per_s
+        )
         self._under_way[transfer] = request
         on_event(transfer.done, lambda _: self._finish(transfer))
         return transfer

@@ -1,0 +1,51 @@
+"""Where nodes are and how their links vary: what a scenario says of its cohorts and validators, told to the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import simpy
+
+from covsim.nodes.peer import Peer
+from covsim.nodes.validator import Validator
+from covsim.randomness import Streams
+from covsim.scenario.schema import Scenario
+from covsim.scenario.sections import Cohort, ValidatorNode
+from covsim.world.links import LinkRates
+from covsim.world.network import Network, Resource
+
+
+class Siting:
+    """Tells a network of the nodes of a scenario.
+
+    A peer's links keep their place and course whatever its uid becomes; a course is drawn from the stream `("uplink
+    varies", uid)` or `("downlink varies", uid)`, with the uid that the peer has at the start, or a validator's name.
+
+    Attributes:
+        rates: what the links carry; faults change it, too.
+    """
+
+    def __init__(self, scenario: Scenario, env: simpy.Environment, network: Network, streams: Streams) -> None:
+        self.rates = LinkRates(env, network)
+        self._scenario, self._network, self._streams = scenario, network, streams
+
+    def of_peers(self, peers: Sequence[Peer]) -> None:
+        """Place the links of peers."""
+        for peer in peers:
+            self._place(self._scenario.cohorts[peer.spec.cohort], peer.spec.uid, peer.uplink, peer.downlink)
+
+    def of_validators(self, validators: Sequence[Validator]) -> None:
+        """Place the links of validators."""
+        for validator in validators:
+            settings = self._scenario.validators[validator.label]
+            self._place(settings, validator.label, validator.uplink, validator.downlink)
+
+    def _place(self, settings: Cohort | ValidatorNode, who: int | str, uplink: Resource, downlink: Resource) -> None:
+        for link, direction, variation in (
+            (uplink, "uplink", settings.uplink_varies),
+            (downlink, "downlink", settings.downlink_varies),
+        ):
+            self._network.ways.place(link, settings.region)
+            if variation is not None:
+                generator = self._streams.numpy(f"{direction} varies", who)
+                self.rates.vary(link, variation.course(link.capacity_bits_per_s, generator))

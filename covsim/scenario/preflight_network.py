@@ -1,0 +1,123 @@
+"""What links, places and the store's limits make hopeless, found by arithmetic before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from covsim.scenario.population import PeerSpec
+from covsim.scenario.schema import Scenario
+from covsim.units import format_duration, format_rate, format_size
+
+
+def network_warnings(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Every warning about the `network:` and `store:` sections and links that vary.
+
+    For scenarios whose payloads pass the store, and have a size that is known before the run.
+    """
+    yield from _places(scenario)
+    yield from _requests(scenario)
+    yield from _connections(scenario)
+    yield from _regional_uplinks(scenario, peers)
+    yield from _varying(scenario, peers)
+
+
+def _places(scenario: Scenario) -> Iterator[str]:
+    """Tables that nobody uses."""
+    network = scenario.network
+    if scenario.store.region is None:
+        for name in ("latencies", "regions", "trunks"):
+            if getattr(network, name):
+                yield f"network.{name} is not used: the store has no region"
+        return
+    inhabited = {scenario.store.region, *_regions(scenario)}
+    for region in sorted(set(network.regions) - inhabited):
+        yield f"network.regions.{region} is not used: nobody is in {region}"
+
+
+def _regions(scenario: Scenario) -> Iterator[str]:
+    regions = [cohort.region for cohort in scenario.cohorts.values()]
+    regions += [validator.region for validator in scenario.validators.values()]
+    yield from (region for region in regions if region is not None)
+
+
+def _requests(scenario: Scenario) -> Iterator[str]:
+    """Requests that take longer than there is time, or are more than the store lets through."""
+    network, put_window = scenario.network, scenario.timeline.put_window
+    slowest_s = max(_latency_s(scenario, region) for region in {None, *_regions(scenario)}) + network.request_overhead
+    if slowest_s >= put_window:
+        yield f"a request takes {_time(slowest_s)} from the farthest place, the put window is {_time(put_window)}"
+    if scenario.store.rate_limit is not None:
+        allowed = scenario.store.rate_limit * put_window
+        if scenario.peers > allowed:
+            yield (
+                f"store.rate_limit lets {allowed:.3g} requests through in a put window of {_time(put_window)}, "
+                f"and {scenario.peers} peers upload in it"
+            )
+
+
+def _latency_s(scenario: Scenario, region: str | None) -> float:
+    """One way between a place and the store."""
+    return scenario.network.latency_between(region, scenario.store.region)
+
+
+def _connections(scenario: Scenario) -> Iterator[str]:
+    """Downloads that are too slow on any link, for want of connections."""
+    if scenario.store.ranges is None:
+        return
+    limit, size = scenario.timeline.gather_timeout, scenario.payload_bytes
+    flow = scenario.store.ranges.flow(size)
+    wait_s = flow.num_turns * (_latency_s(scenario, None) + scenario.network.request_overhead)
+    download_s = wait_s + size * 8 / flow.cap_bits_per_s
+    if download_s > limit:
+        yield (
+            f"nobody can download a payload: {_size(size)} in ranges take {_time(download_s)} "
+            f"over {flow.weight:.0f} connections, a gather is given up after {_time(limit)}"
+        )
+
+
+def _regional_uplinks(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Regions out of which all uploads together do not come within the put window."""
+    home, limit = scenario.store.region, scenario.timeline.put_window
+    if home is None:
+        return
+    for region in sorted(set(_regions(scenario)) - {home}):
+        links = scenario.network.regions.get(region)
+        there = sum(scenario.cohorts[peer.cohort].region == region for peer in peers)
+        if links is None or links.uplink is None or not there:
+            continue
+        needed_s = there * scenario.payload_bytes * 8 / links.uplink
+        if needed_s > limit:
+            yield (
+                f"region {region} cannot send all its uploads: {there} x {_size(scenario.payload_bytes)} take "
+                f"{_time(needed_s)} at {_rate(links.uplink)}, the put window is {_time(limit)}"
+            )
+
+
+def _varying(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Cohorts whose uplinks, at their worst, are too slow for the put window, and are not so at their best."""
+    limit, bits = scenario.timeline.put_window, scenario.payload_bytes * 8
+    for name, cohort in sorted(scenario.cohorts.items()):
+        if cohort.uplink_varies is None:
+            continue
+        uplinks = [peer.uplink_bits_per_s for peer in peers if peer.cohort == name]
+        lowest = sorted(rate * cohort.uplink_varies.lowest(rate) for rate in uplinks if bits / rate < limit)
+        late = [rate for rate in lowest if bits / rate >= limit]
+        if late:
+            rate = late[len(late) // 2]
+            yield (
+                f"{len(late)} of {len(uplinks)} peers of {name} cannot land when their uplink is at its lowest: "
+                f"{_size(scenario.payload_bytes)} takes {_time(bits / rate)} at {_rate(rate)}, "
+                f"the put window is {_time(limit)}"
+            )
+
+
+def _time(seconds: float) -> str:
+    return format_duration(float(f"{seconds:.3g}"))
+
+
+def _size(num_bytes: float) -> str:
+    return format_size(float(f"{num_bytes:.3g}"))
+
+
+def _rate(bits_per_s: float) -> str:
+    return format_rate(float(f"{bits_per_s:.3g}"))
