@@ -1,7 +1,7 @@
 """Quantities with units: '500 Mb/s', '2.8 GB', '20 min', '30 %' to bit/s, bytes, seconds, fractions, and back.
 
-A closed grammar. b is bit and B is byte; k = 1000 and Ki = 1024. A bare number for a rate, a size or a duration is
-an error, because b and B differ by 8 and nobody can tell what was meant.
+Work of a machine is '400 TFLOP/s'. A closed grammar. b is bit and B is byte; k = 1000 and Ki = 1024. A bare number for
+a rate, a size or a duration is an error, because b and B differ by 8 and nobody can tell what was meant.
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z/%]*)\s*")
 
 _RATES = {f"{prefix}{unit}/s": n * bits for prefix, n in _PREFIXES.items() for unit, bits in (("b", 1), ("B", 8))}
+_WORK = {f"{prefix}FLOP/s": n for prefix, n in {**_PREFIXES, "P": 10**15, "E": 10**18}.items() if "i" not in prefix}
 _SIZES = {f"{prefix}{unit}": n * size for prefix, n in _PREFIXES.items() for unit, size in (("b", 0.125), ("B", 1))}
 
 
 def parse_rate(value: Any) -> float:
     """Bits per second from a text such as '500 Mb/s' or '62.5 MB/s'. Raises ValueError."""
     return _parse(value, _RATES, "a rate", "500 Mb/s")
+
+
+def parse_flops(value: Any) -> float:
+    """FLOP per second from a text such as '400 TFLOP/s'. Raises ValueError."""
+    return _parse(value, _WORK, "a number of FLOP per second", "400 TFLOP/s")
 
 
 def parse_size(value: Any) -> float:
@@ -48,6 +54,11 @@ def parse_share(value: Any) -> float:
 def format_rate(bits_per_s: float) -> str:
     """'500 Mb/s' for 5e8; parse_rate reads it back to the same number."""
     return _format(bits_per_s, "b/s")
+
+
+def format_flops(flop_per_s: float) -> str:
+    """'400 TFLOP/s' for 4e14; parse_flops reads it back to the same number."""
+    return _format(flop_per_s, "FLOP/s")
 
 
 def format_size(num_bytes: float) -> str:
@@ -106,6 +117,7 @@ def _text(example: str) -> dict[str, Any]:
 
 
 Rate = Annotated[float, *_quantity(parse_rate, format_rate, _text("500 Mb/s"))]
+Flops = Annotated[float, *_quantity(parse_flops, format_flops, _text("400 TFLOP/s"))]
 Size = Annotated[float, *_quantity(parse_size, format_size, _text("64 MB"))]
 Seconds = Annotated[float, *_quantity(parse_duration, format_duration, _text("20 s"))]
 Share = Annotated[

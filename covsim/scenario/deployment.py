@@ -3,75 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from covsim.choice import OneOf
+from covsim.scenario.deployment_presets import COVENANT_72B, PRESETS, TEMPLAR_1B, TEMPLAR_8B, Groups, llama
+from covsim.scenario.inner_step import DAY_S, StepTime, step_times
 from covsim.units import Seconds
 
-_DAY_S = 86_400.0
-
-Groups = tuple[tuple[int, tuple[int, ...]], ...]
-"""Tensors as (count, shape), enough to size a payload that nobody ever holds."""
-
-
-def llama(layers: int, width: int, keys: int, hidden: int, vocabulary: int) -> Groups:
-    """Llama's tensors: query and output, key and value, gate and up, down, norms; embeddings and head are not tied.
-
-    Args:
-        layers: transformer blocks.
-        width: channels of the residual stream.
-        keys: rows of the key and of the value projection, all heads together.
-        hidden: channels inside the feed-forward block.
-        vocabulary: tokens.
-    """
-    return (
-        (2, (vocabulary, width)),
-        (2 * layers, (width, width)),
-        (2 * layers, (keys, width)),
-        (2 * layers, (hidden, width)),
-        (layers, (width, hidden)),
-        (2 * layers + 1, (width,)),
-    )
-
-
-COVENANT_72B = llama(layers=80, width=8192, keys=1024, hidden=28_672, vocabulary=262_144)
-"""72,747,327,488 parameters, Llama-3-70B's layers with Gemma 3's tokens. Source: Covenant-72B (arXiv 2603.08163)."""
-
-TEMPLAR_8B = llama(layers=32, width=4096, keys=1024, hidden=14_336, vocabulary=32_000)
-"""7,241,732,096 parameters, Llama-3-8B's layers with Llama 2's tokens. Source: templar v1.0, `hparams/8B.json`."""
-
-TEMPLAR_1B = llama(layers=16, width=2048, keys=2048, hidden=8192, vocabulary=32_000)
-"""1,204,881,408 parameters. Source: templar v0.2, `hparams.json`."""
-
-
-def _listed(groups: Groups) -> list[dict[str, Any]]:
-    return [{"count": count, "shape": list(shape)} for count, shape in groups]
-
-
-# No source states what an evaluation takes (one peer's trial step and its four losses): 8 s of 72.7 B parameters are
-# assumed, and of the smaller models about as much less as they are smaller.
-PRESETS: dict[str, dict[str, Any]] = {
-    "covenant-72b": {
-        "inner_step": "40 s",  # 20 min of compute for 30 inner steps, as the report gives it
-        "evaluation": "8 s",
-        "tensors": _listed(COVENANT_72B),
-    },
-    "templar-8b": {
-        "inner_step": "8.6 s",  # assumed: 30 of them fill 80 % of a window of v1.0.20, 27 blocks
-        "evaluation": "1 s",
-        "tensors": _listed(TEMPLAR_8B),
-    },
-    "templar-1b": {
-        "inner_step": "60 s",  # assumed: the one gradient of a window of v0.2.88, 8 blocks, on slow machines too
-        "evaluation": "0.2 s",
-        "tensors": _listed(TEMPLAR_1B),
-    },
-    "same": {"inner_step": "1 s", "evaluation": "0.5 s", "tensors": []},
-}
+__all__ = [
+    "COVENANT_72B",
+    "PRESETS",
+    "TEMPLAR_1B",
+    "TEMPLAR_8B",
+    "Deployment",
+    "Groups",
+    "Tensors",
+    "llama",
+    "num_parameters",
+]
 
 
 class Tensors(BaseModel):
@@ -90,13 +44,38 @@ class Deployment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    preset: Literal["covenant-72b", "templar-8b", "templar-1b", "same"] = Field(
+    preset: Literal[
+        "covenant-72b",
+        "templar-8b",
+        "templar-1b",
+        "intellect-1-10b",
+        "opendiloco-150m",
+        "opendiloco-1.1b",
+        "streaming-1b",
+        "streaming-10b",
+        "streaming-100b",
         "same",
-        description="`same` charges for the model itself, the others for so many parameters: 72.7, 7.2 or 1.2 billion",
+    ] = Field("same", description="`same` charges for the model itself, the others for so many parameters")
+    inner_step: Annotated[StepTime, OneOf(step_times, default="measured", bare="seconds")] = Field(
+        description="one inner step on a machine of speed 1: a duration, or what it follows from"
     )
-    inner_step: Seconds = Field(gt=0, le=_DAY_S, description="one inner step on a machine of speed 1")
-    evaluation: Seconds = Field(ge=0, le=_DAY_S, description="what a validator needs to evaluate one peer")
+    tokens_per_step: int | None = Field(
+        None, gt=0, le=10**12, description="tokens of an inner step of the deployment, not of the small model's"
+    )
+    gpus: int | None = Field(None, gt=0, le=100_000, description="GPUs of a machine of speed 1, where that is known")
+    evaluation: Seconds = Field(
+        ge=0, le=DAY_S, description="what a validator needs to evaluate one peer, decoding its payload included"
+    )
+    compression: Seconds = Field(
+        0.0, ge=0, le=DAY_S, description="what a machine of speed 1 needs to make a payload, before its upload"
+    )
+    decoding: Seconds = Field(
+        0.0, ge=0, le=DAY_S, description="what it needs per gathered payload, its own too, before the outer step"
+    )
     tensors: list[Tensors] = Field(max_length=10_000, description="parameter tensors; none: those of the model")
+    layers: int | None = Field(
+        None, ge=1, le=10_000, description="transformer blocks; a layered timeline splits tensors and steps over them"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -109,10 +88,25 @@ class Deployment(BaseModel):
         defaults = PRESETS.get(name, PRESETS["same"]) if isinstance(name, str) else PRESETS["same"]
         return {**defaults, **given}
 
+    @model_validator(mode="after")
+    def _knows_its_step(self) -> Self:
+        for name in self.inner_step.needs:
+            if getattr(self, name) is None:
+                raise ValueError(f"an inner_step of kind {self.inner_step.kind} needs {name} of the deployment")
+        return self
+
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """A bare name, or a mapping."""
         return {"anyOf": [{"enum": list(PRESETS)}, handler(schema)]}
+
+    def step_s(self, parameters: Callable[[], int]) -> float:
+        """Seconds of an inner step on a machine of speed 1.
+
+        Args:
+            parameters: tells how many are charged for; not asked where it does not matter.
+        """
+        return self.inner_step.step_s(parameters, self.tokens_per_step or 0, self.gpus or 0)
 
     def groups(self, model_shapes: Iterable[tuple[int, ...]]) -> Groups:
         """The tensors that are charged for as (count, shape); `model_shapes` where the deployment names none."""

@@ -10,6 +10,8 @@ from covsim.randomness import Streams
 from covsim.scenario.counterfactual import Counterfactual
 from covsim.scenario.schema import Scenario
 from covsim.scenario.sizes import cohort_sizes
+from covsim.world.slow import SlowPolicy
+from covsim.world.unsteady import Unsteadiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class PeerSpec:
     uplink_bits_per_s: float
     downlink_bits_per_s: float
     speed: float
+    when_slow: SlowPolicy
+    unsteadiness: Unsteadiness
 
 
 def population(scenario: Scenario) -> tuple[PeerSpec, ...]:
@@ -53,4 +57,6 @@ def _peer(scenario: Scenario, streams: Streams, uid: int, name: str, instead: Co
         uplink_bits_per_s=cohort.uplink.draw(streams.numpy("uplink", uid)),
         downlink_bits_per_s=cohort.downlink.draw(streams.numpy("downlink", uid)),
         speed=cohort.speed.draw(streams.numpy("speed", uid)),
+        when_slow=cohort.when_slow,
+        unsteadiness=Unsteadiness(cohort.step_noise, cohort.slowdowns, cohort.preemption),
     )

@@ -1,7 +1,8 @@
 """Machines and how they differ: seconds per inner step, and how link rates and speeds vary over a cohort.
 
 A distribution is drawn once per peer, from that peer's own stream. Link rates and speeds are two families, since one
-has a unit and the other is a factor around 1; both know the kinds constant, lognormal, uniform and choice.
+has a unit and the other is a factor around 1; both know the kinds constant, lognormal, uniform and choice. Machines
+also come with heavy tails of slow ones: pareto and lognormal_mixture, each cut off at a stated bound.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import abc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from covsim.registry import Part, Registry
-from covsim.units import Rate
+from covsim.units import Rate, Share
 
 LinkRate = Annotated[Rate, Field(gt=0, le=1e15)]
 Speed = Annotated[float, Field(gt=0, le=1000)]
@@ -36,6 +38,8 @@ class Machine:
 
     def steps_within(self, seconds: float, wanted: int) -> int:
         """How many whole steps of `wanted` fit into a span."""
+        if math.isinf(seconds):
+            return wanted
         # A billionth of a step is rounding: 0.3 s hold three steps of 0.1 s.
         return max(0, min(wanted, math.floor(seconds / self.seconds_per_step + 1e-9)))
 
@@ -180,6 +184,63 @@ class ChoiceSpeed(SpeedDistribution):
     def draw(self, generator: np.random.Generator) -> float:
         """Draw one of the values in proportion to its weight."""
         return _choose(self.values, self.weights, generator)
+
+
+@speeds.register
+class ParetoSpeed(SpeedDistribution):
+    """Step times with a heavy tail: that of the fastest machine times a Pareto number, of those up to a bound.
+
+    P(factor > x) falls as x**-tail, until it is cut off at fastest / slowest.
+    """
+
+    kind: Literal["pareto"] = "pareto"
+    fastest: Speed = Field(default=1.0, description="The speed of the fastest machine, and about the most common one.")
+    tail: float = Field(gt=0, le=100, description="Index of the tail; the smaller, the more machines are very slow.")
+    slowest: Speed = Field(description="No machine is slower.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ParetoSpeed:
+        _check_range(self.slowest, self.fastest)
+        return self
+
+    def draw(self, generator: np.random.Generator) -> float:
+        """Draw fastest / x, x from the Pareto distribution cut off at fastest / slowest, by its inverse."""
+        within = 1 - (self.slowest / self.fastest) ** self.tail
+        return float(self.fastest * (1 - generator.uniform() * within) ** (1 / self.tail))
+
+
+@speeds.register
+class LognormalMixtureSpeed(SpeedDistribution):
+    """Two lognormal crowds, the usual machines and a share of stragglers; both are cut off at the same bounds."""
+
+    kind: Literal["lognormal_mixture"] = "lognormal_mixture"
+    median: Speed = Field(default=1.0, description="Half of the usual machines are slower, before bounds.")
+    sigma: Sigma = Field(description="Standard deviation of the natural logarithm of usual speeds, before bounds.")
+    stragglers: Share = Field(description="How likely a machine is a straggler.")
+    straggler_median: Speed = Field(description="Half of the stragglers are slower, before bounds.")
+    straggler_sigma: Sigma = Field(description="The same as sigma, of the stragglers.")
+    slowest: Speed = Field(description="No machine is slower.")
+    fastest: Speed = Field(description="No machine is faster.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> LognormalMixtureSpeed:
+        _check_range(self.slowest, self.fastest)
+        for name in ("median", "straggler_median"):
+            if not self.slowest <= getattr(self, name) <= self.fastest:
+                raise ValueError(f"{name} must lie between slowest and fastest")
+        return self
+
+    def draw(self, generator: np.random.Generator) -> float:
+        """Draw the crowd, then exp of a normal number from the part of its distribution that lies within the bounds."""
+        is_straggler = generator.uniform() < self.stragglers
+        median, sigma = (self.straggler_median, self.straggler_sigma) if is_straggler else (self.median, self.sigma)
+        place = generator.uniform()
+        if sigma == 0:
+            return median
+        logs = NormalDist(math.log(median), sigma)
+        low, high = (logs.cdf(math.log(bound)) for bound in (self.slowest, self.fastest))
+        chance = min(max(low + place * (high - low), 1e-300), 1 - 1e-16)  # the inverse knows neither 0 nor 1
+        return min(max(math.exp(logs.inv_cdf(chance)), self.slowest), self.fastest)
 
 
 def _check_range(low: float, high: float) -> None:

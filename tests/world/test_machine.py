@@ -1,5 +1,7 @@
 """Step arithmetic, and distributions of rates and speeds against their closed forms."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,6 +21,15 @@ EXAMPLES = {
     ("speeds", "lognormal"): {"sigma": 0.2},
     ("speeds", "uniform"): {"low": 0.5, "high": 1.5},
     ("speeds", "choice"): {"values": [0.5, 1, 2]},
+    ("speeds", "pareto"): {"tail": 1.5, "slowest": 0.05},
+    ("speeds", "lognormal_mixture"): {
+        "sigma": 0.1,
+        "stragglers": "20 %",
+        "straggler_median": 0.3,
+        "straggler_sigma": 0.5,
+        "slowest": 0.1,
+        "fastest": 1.5,
+    },
 }
 EVERY_PART = [(family, kind) for family in ("link_rates", "speeds") for kind in getattr(machine, family)]
 
@@ -68,6 +79,37 @@ def test_uniform_fills_its_range():
     assert np.mean(drawn) == pytest.approx(1, abs=0.02)
 
 
+@pytest.mark.parametrize("tail", [0.5, 1.5, 4.0])
+def test_pareto_has_the_tail_of_its_index_up_to_the_bound(tail):
+    """P(time > x) = (x**-a - m**-a) / (1 - m**-a) for step times of 1 to m; a lighter tail would be found by KS."""
+    part, bound = machine.ParetoSpeed(fastest=2.0, tail=tail, slowest=0.1), 20.0
+    times = np.sort([2.0 / part.draw(Streams(5).numpy(uid)) for uid in range(4000)])
+    assert times[0] >= 1
+    assert times[-1] <= bound * (1 + 1e-12)
+    expected = (1 - times**-tail) / (1 - bound**-tail)
+    assert np.max(np.abs(expected - (np.arange(4000) + 0.5) / 4000)) < 1.63 / 4000**0.5  # KS at 1 %
+
+
+def test_a_mixture_has_its_share_of_stragglers_and_keeps_its_bounds():
+    part = machine.LognormalMixtureSpeed(**EXAMPLES["speeds", "lognormal_mixture"])
+    drawn = np.array([part.draw(Streams(6).numpy(uid)) for uid in range(4000)])
+    assert part.slowest <= drawn.min() < 0.12
+    assert 1.3 < drawn.max() <= part.fastest
+    usual = NormalDist(0, 0.1)
+    late = NormalDist(np.log(0.3), 0.5)
+    within = late.cdf(np.log(1.5)) - late.cdf(np.log(0.1))
+    below = (late.cdf(np.log(0.6)) - late.cdf(np.log(0.1))) / within
+    expected = 0.2 * below + 0.8 * usual.cdf(np.log(0.6))
+    assert np.mean(drawn < 0.6) == pytest.approx(expected, abs=0.02)
+    assert np.median(drawn[drawn > 0.6]) == pytest.approx(0.98, abs=0.03)
+
+
+def test_a_crowd_without_spread_is_its_median():
+    fields = EXAMPLES["speeds", "lognormal_mixture"] | {"sigma": 0, "straggler_sigma": 0}
+    part = machine.LognormalMixtureSpeed(**fields)
+    assert {part.draw(Streams(6).numpy(uid)) for uid in range(100)} == {1.0, 0.3}
+
+
 def test_choice_follows_its_weights():
     part = machine.ChoiceRate(values=["110 Mb/s", "1 Gb/s", "2 Gb/s"], weights=[3, 1, 0])
     drawn = [part.draw(Streams(4).numpy(uid)) for uid in range(4000)]
@@ -89,6 +131,13 @@ def test_choice_follows_its_weights():
         (machine.UniformSpeed, {"low": 2, "high": 1}, "low must not be above high"),
         (machine.ConstantSpeed, {"value": -1}, "greater than 0"),
         (machine.LognormalSpeed, {"sigma": 0.2, "mean": 1}, "Extra inputs"),
+        (machine.ParetoSpeed, {"tail": 2, "slowest": 3}, "low must not be above high"),
+        (machine.ParetoSpeed, {"tail": 0, "slowest": 0.1}, "greater than 0"),
+        (
+            machine.LognormalMixtureSpeed,
+            EXAMPLES["speeds", "lognormal_mixture"] | {"straggler_median": 0.05},
+            "straggler_median must lie between slowest and fastest",
+        ),
     ],
 )
 def test_a_distribution_that_cannot_be_is_refused(part, fields, complaint):

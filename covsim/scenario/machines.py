@@ -1,0 +1,27 @@
+"""What the machines of a scenario ask of the rest of it, said before a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from covsim.scenario.inner_step import DAY_S
+from covsim.units import format_duration
+from covsim.world.slow import SmallerBatch
+
+if TYPE_CHECKING:
+    from covsim.scenario.schema import Scenario
+
+
+def machine_problems(scenario: Scenario) -> Iterator[tuple[str, *tuple[Any, ...]]]:
+    """What does not go together, each with the path of the key to look at."""
+    if scenario.size_is_known and scenario.inner_step_s > DAY_S:
+        took = format_duration(float(f"{scenario.inner_step_s:.3g}"))
+        yield f"an inner step takes {took}, more than a day", "deployment", "inner_step"
+    if scenario.timeline.foresees or scenario.timeline.kind == "layered":  # the latter refuses all policies itself
+        return
+    for name, cohort in scenario.cohorts.items():
+        if isinstance(cohort.when_slow, SmallerBatch):
+            kind = scenario.timeline.kind
+            message = f"when its window closes, which decides on the batch, nobody can know on a {kind}"
+            yield message, "cohorts", name, "when_slow"
