@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,8 @@ class Membership(Part):
     """
 
     kind: str
+    reads_profits: ClassVar[bool] = True
+    """Whether `after` looks at the profits; where it does not, it is given none."""
 
     @property
     @abstractmethod
@@ -68,6 +70,7 @@ class Always(Membership):
     """
 
     kind: Literal["always"] = "always"
+    reads_profits: ClassVar[bool] = False
 
     @property
     def first_round(self) -> int:
@@ -90,6 +93,7 @@ class FromRound(Membership):
     """
 
     kind: Literal["from_round"] = "from_round"
+    reads_profits: ClassVar[bool] = False
     round: FromRoundField
 
     @property
@@ -113,6 +117,7 @@ class UntilRound(Membership):
     """
 
     kind: Literal["until_round"] = "until_round"
+    reads_profits: ClassVar[bool] = False
     from_round: FromRoundField = 0
     round: int = Field(ge=1, le=100_000, description="the first round in which it is gone")
 
@@ -144,6 +149,7 @@ class Churn(Membership):
     """
 
     kind: Literal["churn"] = "churn"
+    reads_profits: ClassVar[bool] = False
     from_round: FromRoundField = 0
     leaves: Share = Field(description="chance that it goes after a round")
     rounds_away: float = Field(default=3.0, ge=1, le=100_000, description="mean number of rounds that it is away")

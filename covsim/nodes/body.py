@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Generator, MutableMapping, Seq
 from typing import Any, TypeAlias, TypeVar, cast
 
 import simpy
-import torch
 
 from covsim.behaviors.base import Batches, Scalar, Update
 from covsim.chain.accounts import Account
@@ -16,16 +15,18 @@ from covsim.learning import corpus
 from covsim.learning import update as lazy
 from covsim.nodes.board import SyncSample
 from covsim.nodes.chain_node import peer_name
+from covsim.nodes.collective import Links
 from covsim.nodes.commons import Commons, own_sample
 from covsim.nodes.gather import Gather, Submission, take_outer_step
+from covsim.nodes.pace import Pace, Work, work_s
 from covsim.nodes.reading import Reader
 from covsim.nodes.sending import Sender
 from covsim.nodes.spent import Spent
 from covsim.protocol.base import Claims, InvalidPayload
 from covsim.protocol.forgery import FLAWS, LEFT_OUT, Flaw
 from covsim.protocol.lineage import Lineage
-from covsim.world.machine import Machine
 from covsim.world.network import Resource
+from covsim.world.slow import Stint
 
 Answer = TypeVar("Answer")
 Verb: TypeAlias = Generator[Any, Any, Answer]
@@ -39,24 +40,25 @@ class Body:
     before is still under way.
     """
 
-    def __init__(self, commons: Commons, uid: int, machine: Machine, uplink: Resource, downlink: Resource) -> None:
+    def __init__(self, commons: Commons, uid: int, pace: Pace, uplink: Resource, downlink: Resource) -> None:
         self.uid = uid
         self.name = peer_name(uid)
-        self.machine = machine
+        self.machine = pace.machine
+        self._work = Work(commons, pace)
         self.lineage: Lineage = commons.lineages.root
         self.round = 0
         self.spent = Spent()
         self.notes: MutableMapping[str, Any] = {}
         self._commons = commons
         self._plan = commons.exchange.plan
-        self._downlink = downlink
+        self._uplink, self._downlink = uplink, downlink
         self._sender = Sender(commons, uplink)
         self._reader = Reader(commons, downlink)
         self._claims = Claims()
         self._own: lazy.Update | None = None  # weights [N] that differ from the lineage's theta
         self._synced = -1  # the last round whose exchange is done
         self._to_send: tuple[lazy.Update, bool] | None = None  # when the next inner steps begin; early or not
-        self._under_way: simpy.Process | None = None
+        self._under_way: list[simpy.Process] = []  # exchanges beside the script, oldest first
         self._past: list[Lineage] = []  # histories, oldest first, as far back as a script has asked for
         self._reach = 0  # how far that is, in rounds that moved theta
         self.gives_up_uid = False  # its script has asked for another
@@ -66,19 +68,19 @@ class Body:
     @property
     def oldest_wanted(self) -> int:
         """The first round whose payloads this peer may still want to read."""
-        lags = self._plan.asynchrony is not None or self._under_way is not None
+        lags = self._plan.asynchrony is not None or bool(self._under_way)
         return min(self.round, self._synced + 1) if lags else self.round
 
-    def begin_round(self) -> None:
-        """Open the accounts of a round."""
-        self.spent = Spent()
+    def begin_round(self, since_s: float) -> None:
+        """Open the accounts of a round, which count from a second on."""
+        self.spent = Spent(since_s)
         self._claims = Claims()
 
     def end_last_round(self) -> Verb[None]:
-        """Finish an exchange that is still under way when no round follows."""
-        if self._under_way is not None:
-            yield self._commons.clock.opened(self.round + 1)  # until then it is idle and waits for nothing on a link
-            yield from self._finish_exchange()
+        """Finish the exchanges that are still under way when no round follows."""
+        if self._under_way:
+            yield from self._until_window(self.spent)
+        yield from self._finish_exchanges(0)
 
     def go_on_to(self, round: int, first_skipped: int) -> None:
         """The next round to play; those in between are skipped."""
@@ -129,14 +131,7 @@ class Body:
         if not 0 <= scale < math.inf:
             raise ValueError(f"noise has a finite standard deviation from 0 up, not {scale}")
         address, like = ("noise", self.uid, self.round, name), self.lineage.theta
-
-        def draw() -> torch.Tensor:
-            if scale == 0:
-                return torch.zeros_like(like)
-            generator = self._commons.streams.torch(*address)
-            return (scale * torch.randn(len(like), generator=generator)).to(like)
-
-        return cast(Update, lazy.Update(draw))
+        return cast(Update, lazy.Update(lambda: self._commons.exchange.noise_like(like, scale, address)))
 
     def last_change(self, rounds: int = 1) -> Update:
         before, now = self._remembered(rounds).theta, self.lineage.theta
@@ -148,7 +143,7 @@ class Body:
             _, decoded = commons.decoded.read(payload, round)
         except InvalidPayload:
             return None
-        return cast(Update, lazy.Update(lambda: commons.exchange.dense(round, decoded).to(like)))
+        return cast(Update, lazy.Update(lambda: commons.exchange.dense_like(like, round, decoded)))
 
     def combine(self, updates: Sequence[Update], function: Callable[[Any], Any]) -> Update:
         return cast(Update, lazy.Update.combined(cast(Sequence[lazy.Update], updates), function))
@@ -176,7 +171,7 @@ class Body:
         self._commons.conspiracy.tell(self.uid, self.round, key, value)
 
     def heard(self, key: str) -> Verb[Any]:
-        closes_s = self._commons.clock.put_closes_at(self.round + 1)
+        closes_s = yield from self._put_closes_at()
         return (yield from self._commons.conspiracy.heard(self.uid, self.round, key, closes_s))
 
     # What a script may do -------------------------------------------------------------------------------------------
@@ -188,29 +183,30 @@ class Body:
         if mishap == "wrong_shard" and named.shard == "assigned":
             named = named.elsewhere()
         wanted = commons.inner_steps if steps is None else steps
-        done = 0
-        if self._under_way is not None:
-            done = yield from self._compute(min(wanted, self._plan.overlap_steps or 0))
-            self._own = self._trained(began, named, done, 0, self.lineage)
-            yield from self._finish_exchange()
+        stints, done = [], 0
+        if self._under_way and self._plan.overlap_steps is not None:
+            stints.append((yield from self._compute(min(wanted, self._plan.overlap_steps))))
+            self._own, done = self._trained(began, named, stints[0], 0, self.lineage), stints[0].steps
+            yield from self._finish_exchanges(0)
         rest = yield from self._compute(wanted - done)
+        stints.append(rest)
         commons.emit(
             Trained(
                 time_s=commons.env.now,
                 uid=self.uid,
                 round=self.round,
-                steps=done + rest,
+                steps=done + rest.steps,
                 wanted=wanted,
-                compute_s=self.machine.seconds(done + rest),
+                compute_s=work_s(stints),
             )
         )
-        tokens = self._claims.tokens + (done + rest) * commons.tokens_per_step
+        tokens = self._claims.tokens + sum(self._work.tokens(stint) for stint in stints)
         base = self._base(rounds_behind)
         self._claims = Claims(min(tokens, commons.exchange.most_tokens), base=base.depth)
         theta = lazy.Update.of(base.theta)
         if self._plan.sends == "gradient":
-            gradient = commons.trainer.gradient(self.uid, began, theta, named)
-            update = gradient if rest else theta - theta
+            gradient = commons.trainer.gradient(self.uid, began, theta, self._work.named(named, rest))
+            update = gradient if rest.steps else theta - theta
         else:
             trained = self._trained(began, named, rest, done, base)
             if self._plan.keeps_own_weights:
@@ -219,20 +215,25 @@ class Body:
         return cast(Update, math.nan * update if mishap == "nan" else update)
 
     def wait_for_uploads(self) -> Verb[None]:
-        yield self._commons.clock.opened(self.round + 1)
+        yield from self._until_window(self.spent)
 
     def pause(self, seconds: float) -> Verb[None]:
-        yield self._commons.env.timeout(seconds)
+        with self.spent.on("idle_pause_s", self._commons.env):
+            yield self._commons.env.timeout(seconds)
 
     def submit(self, update: Update, early: bool = False) -> Verb[None]:
         named = cast(lazy.Update, update)
-        if self._plan.overlap_steps is None:
+        yield from self._work.compress(self.spent)
+        if not self._plan.in_background:
             yield from self._sender.submit(self.uid, self.round, named, self._claims, self.spent, early)
         else:
             self._to_send = (named, early)  # `sync` starts the exchange
 
     def encode(self, update: Update) -> Verb[bytes]:
-        return (yield from self._sender.encode(self.uid, self.round, cast(lazy.Update, update), self._claims))
+        yield from self._work.compress(self.spent)
+        return (
+            yield from self._sender.encode(self.uid, self.round, cast(lazy.Update, update), self._claims, self.spent)
+        )
 
     def submit_payload(self, payload: bytes, early: bool = False) -> Verb[None]:
         yield from self._sender.upload(self.uid, self.round, payload, self.spent, early)
@@ -241,45 +242,63 @@ class Body:
         yield from self._sender.put(self.uid, self.round, name, payload, self.spent)
 
     def first_arrival(self, among: Collection[int]) -> Verb[int | None]:
-        until_s = self._commons.clock.put_closes_at(self.round + 1)
+        until_s = yield from self._put_closes_at()
         return (yield from self._reader.first_arrival(self.uid, self.round, among, until_s))
 
     def download(self, uid: int) -> Verb[bytes | None]:
+        yield from self._put_closes_at()
         return (yield from self._reader.download(self.uid, self.round, uid, self.spent))
 
     def payloads_of_others(self, most: int, until_share: float = 0.5) -> Verb[Sequence[bytes]]:
         clock, window = self._commons.clock, self.round + 1
-        yield clock.opened(window)
+        yield from self._until_window(self.spent)
         until_s = clock.opens_at(window) + until_share * clock.timeline.put_window
         listed = [uid for uid in self.gather_list() if uid not in self.fellows]
         return (yield from self._reader.downloads(self.uid, self.round, listed, most, until_s, self.spent))
 
     def updates_of_others(self) -> Verb[Sequence[Update]]:
-        yield self._commons.clock.opened(self.round + 1)
+        yield from self._until_window(self.spent)
         updates = yield from self._commons.conspiracy.updates_of_others(self.uid, self.round)
         return cast(Sequence[Update], updates)
 
     def sync(self) -> Verb[None]:
-        if self._plan.overlap_steps is None:
+        if not self._plan.in_background:
             yield from self._sync_until(self.round)
-        else:
-            yield from self._finish_exchange()  # of the round before, if no training has waited for it
-            exchange = self._exchange(self.round, self._to_send, self._claims)
-            self._under_way, self._to_send = self._commons.env.process(exchange), None
+            return
+        delay = self._plan.outer_delay
+        yield from self._finish_exchanges(max(0, delay - 1))  # those that no training has waited for
+        exchange = self._exchange(self.round, self._to_send, self._claims)
+        self._under_way.append(self._commons.env.process(exchange))
+        self._to_send = None
+        if delay:
+            self._publish_sample(self.round + 1, self.lineage)
 
     # What verbs are made of -----------------------------------------------------------------------------------------
 
-    def _compute(self, steps: int) -> Verb[int]:
-        """Spend the time of some inner steps, of as many as fit before the window closes; returns how many."""
+    def _compute(self, steps: int) -> Verb[Stint]:
+        """Spend the time of some inner steps, of as many as fit before the window closes; returns those."""
         commons = self._commons
-        with self.spent.on("compute_s", commons.env):
-            left_s = commons.clock.closes_at(self.round) - commons.env.now
-            done = steps if self._plan.asynchrony else self.machine.steps_within(left_s, steps)
-            yield commons.env.timeout(self.machine.seconds(done))
+        stint = yield from self._work.steps(self.round, steps, self.spent)
         if self._plan.asynchrony:  # the update belongs to the round in which it was done
             in_time = min(commons.clock.window_at(commons.env.now), commons.num_rounds - 1)
             self.go_on_to(max(self.round, in_time), self.round)
-        return done
+        self._work.announce(self.uid, self.round, stint)
+        return stint
+
+    def _until_window(self, spent: Spent, round: int | None = None) -> Verb[None]:
+        """Be ready for the window of a round's payloads, this one's by default, and wait until it opens."""
+        window, commons = (self.round if round is None else round) + 1, self._commons
+        if commons.bundles is not None and commons.clock.opens_at(window) <= commons.env.now:
+            return
+        with spent.on("idle_window_s", self._commons.env):
+            yield self._commons.clock.ready(self.name, window)
+
+    def _put_closes_at(self) -> Verb[float]:
+        """When the payloads of this round count no longer; who can only know when they begin to waits for that."""
+        clock, window = self._commons.clock, self.round + 1
+        if not clock.foresees(window):
+            yield from self._until_window(self.spent)
+        return clock.put_closes_at(window)
 
     def _base(self, rounds_behind: int) -> Lineage:
         """The history to train from; a stale one is what the peer's sync sample shows from then on."""
@@ -306,24 +325,30 @@ class Body:
             self._past.append(self.lineage)
         del self._past[: -self._reach - 1]
 
-    def _trained(self, round: int, batches: corpus.Batches, steps: int, skip: int, base: Lineage) -> lazy.Update:
+    def _trained(self, round: int, batches: corpus.Batches, stint: Stint, skip: int, base: Lineage) -> lazy.Update:
         """The weights [N] after some inner steps, not computed yet; `skip` steps of the round lie before them."""
-        start = base.theta if self._own is None else self._own
-        return self._commons.trainer.train(self.uid, round, start, batches, steps, skip)
+        start, named = base.theta if self._own is None else self._own, self._work.named(batches, stint)
+        return self._commons.trainer.train(self.uid, round, start, named, stint.steps, skip)
 
     def _sync_until(self, last: int) -> Verb[None]:
         """Gather and step for a round, and before it for those that passed while an asynchronous peer was training."""
         missed = range(self._synced + 1, last) if self._plan.asynchrony else ()
         for round in (*missed, last):
-            self._step(round, (yield from self._gather(round, self.spent)))
+            entered = yield from self._gather(round, self.spent)
+            yield from self._work.decode(len(entered), self.spent)
+            self._step(round, entered)
 
     def _gather(self, round: int, spent: Spent) -> Verb[tuple[Submission, ...]]:
         commons = self._commons
-        yield commons.clock.opened(round + 1)
-        with spent.on("download_s", commons.env):
-            wanted = commons.board.in_force(round + 1)
-            gather = Gather(commons, self.name, self._downlink, round, wanted, own_uid=self.uid)
-            return (yield from gather.run())
+        yield from self._until_window(spent, round)
+        if commons.collectives is not None:
+            links = Links(self.uid, self._uplink, self._downlink)
+            return (yield from commons.collectives.take_part(links, round, spent))
+        wanted = commons.board.in_force(round + 1)
+        if commons.bundles is not None:
+            return (yield from commons.bundles.gather(self.name, self._downlink, round, wanted, self.uid, spent))
+        gather = Gather(commons, self.name, self._downlink, round, wanted, own_uid=self.uid, spent=spent)
+        return (yield from gather.run())
 
     def _step(self, round: int, entered: tuple[Submission, ...]) -> None:
         """Take the outer step, and let own weights meet the new theta where they outlive it."""
@@ -332,7 +357,8 @@ class Body:
         if entered:
             self.lineage = take_outer_step(commons, self.lineage, entered, round)
             self._remember()
-        self._publish_sample(round + 1, self.lineage)
+        if not self._plan.outer_delay:
+            self._publish_sample(round + 1, self.lineage)
         if not entered:
             commons.encoder.end_uncounted(self.uid)
             return
@@ -351,14 +377,14 @@ class Body:
             yield from self._sender.submit(self.uid, round, update, claims, hidden, early)
         return round, (yield from self._gather(round, hidden))
 
-    def _finish_exchange(self) -> Verb[None]:
-        """Wait for the exchange that is under way, if there is one, and take its outer step."""
-        if self._under_way is None:
-            return
-        with self.spent.on("download_s", self._commons.env):
-            round, entered = yield self._under_way
-        self._under_way = None
-        self._step(round, entered)
+    def _finish_exchanges(self, left: int) -> Verb[None]:
+        """Wait for the exchanges under way, the oldest first, until so many are left, and take their outer steps."""
+        while len(self._under_way) > left:
+            with self.spent.on("idle_exchange_s", self._commons.env):
+                round, entered = yield self._under_way[0]
+            del self._under_way[0]
+            yield from self._work.decode(len(entered), self.spent)
+            self._step(round, entered)
 
     def _publish_sample(self, round: int, lineage: Lineage) -> None:
         """Show from which theta the peer trains a round."""
@@ -381,8 +407,9 @@ class Body:
         yield self._commons.env.timeout(0)
 
     def cut_exchange(self) -> None:
-        """Cut the exchange that is under way beside the script, if there is one."""
-        if self._under_way is not None and self._under_way.is_alive:
-            self._under_way.defused = True  # nobody waits for it any more
-            self._under_way.interrupt("its peer is gone")
-        self._under_way = None
+        """Cut the exchanges that are under way beside the script."""
+        for exchange in self._under_way:
+            if exchange.is_alive:
+                exchange.defused = True  # nobody waits for it any more
+                exchange.interrupt("its peer is gone")
+        self._under_way = []

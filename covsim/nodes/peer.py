@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from typing import Any, Literal
 
@@ -14,9 +15,10 @@ from covsim.nodes.body import Body
 from covsim.nodes.chain_node import Member, peer_name
 from covsim.nodes.checkpoints import CatchUp
 from covsim.nodes.commons import Commons
+from covsim.nodes.pace import Pace
+from covsim.nodes.spent import IDLE
 from covsim.protocol.lineage import Lineage
 from covsim.scenario.population import PeerSpec
-from covsim.world.machine import Machine
 from covsim.world.network import Resource
 
 State = Literal["away", "entering", "playing", "down", "done"]
@@ -29,12 +31,12 @@ class Peer:
 
     Args:
         spec: who it is, by scenario and seed.
-        inner_step_s: seconds of an inner step on a machine of speed 1.
+        pace: of its machine.
     """
 
-    def __init__(self, commons: Commons, spec: PeerSpec, inner_step_s: float) -> None:
+    def __init__(self, commons: Commons, spec: PeerSpec, pace: Pace) -> None:
         self.spec = spec
-        self.machine = Machine(inner_step_s / spec.speed)
+        self.pace = pace
         self.uplink = Resource(f"{peer_name(spec.uid)} up", spec.uplink_bits_per_s)
         self.downlink = Resource(f"{peer_name(spec.uid)} down", spec.downlink_bits_per_s)
         self.state: State = "playing" if spec.membership.first_round == 0 else "away"
@@ -98,7 +100,7 @@ class Peer:
                 behavior=spec.behavior.kind,
                 uplink_bits_per_s=spec.uplink_bits_per_s,
                 downlink_bits_per_s=spec.downlink_bits_per_s,
-                seconds_per_step=self.machine.seconds_per_step,
+                seconds_per_step=self.pace.machine.seconds_per_step,
             )
         )
 
@@ -111,6 +113,7 @@ class Peer:
         commons = self._commons
         commons.emit(PeerCrashed(commons.env.now, self.name, self.uid, self.body.round))
         self.state, self._repaired = "down", commons.env.event()
+        commons.clock.leave(self.name)
         self._lose_memory()
         if self._process is not None:  # else it has not begun
             self._process.interrupt("crash")
@@ -134,6 +137,7 @@ class Peer:
                 first = yield from self._visit(coming)
             except simpy.Interrupt:
                 first = max(coming, (yield from self._restart()))
+        self._commons.clock.leave(self.name)
         self.state = "done" if self.state == "playing" else "away"
 
     def _restart(self) -> Generator[Any, Any, int]:
@@ -148,12 +152,15 @@ class Peer:
     def _visit(self, first: int) -> Generator[Any, Any, int | None]:
         """Take part from a round on until it goes; returns the round for which it comes back, None for never."""
         if self.state == "playing":
+            self._commons.clock.join(self.name, first)
             self.body.show_sample()
         elif not (yield from self._enter(first)):
             return None
         clock, num_rounds, body = self._commons.clock, self._commons.num_rounds, self.body
         while body.round < num_rounds:
-            yield clock.opened(body.round)
+            body.begin_round(self._settled_s)
+            with body.spent.on("idle_window_s", self._commons.env):
+                yield clock.ready(self.name, body.round)
             yield from self._play_round()
             absence, reason = self._absence()
             if absence is not None:
@@ -179,6 +186,7 @@ class Peer:
             return False
         self.body.wake(round, lineage)
         self.state, self._since, self._settled_s = "playing", round, commons.env.now
+        clock.join(self.name, round)
         commons.emit(PeerEntered(commons.env.now, self.name, self.uid, round, commons.env.now - began_s))
         return True
 
@@ -208,28 +216,27 @@ class Peer:
                 yield from way.run()
 
     def _embody(self, uid: int) -> Body:
-        return Body(self._commons, uid, self.machine, self.uplink, self.downlink)
+        return Body(self._commons, uid, self.pace, self.uplink, self.downlink)
 
     # Playing --------------------------------------------------------------------------------------------------------
 
     def _play_round(self) -> Generator[Any, Any, None]:
         """One round; it begins where the one before was settled, which may be before its window opens."""
         env, started_s, body = self._commons.env, self._settled_s, self.body
-        body.begin_round()
         yield from _closed_on_crash(self.spec.behavior.play_round(body))
         if body.round == self._commons.num_rounds - 1:
             yield from body.end_last_round()
         spent, self._settled_s = body.spent, env.now
+        spent.settle(env.now)
+        seconds = spent.seconds
         self._commons.emit(
             RoundSettled(
                 time_s=env.now,
                 uid=self.uid,
                 round=body.round,
                 started_s=started_s,
-                compute_s=spent.compute_s,
-                upload_s=spent.upload_s,
-                download_s=spent.download_s,
-                idle_s=(env.now - started_s) - spent.compute_s - spent.upload_s - spent.download_s,
+                idle_s=math.fsum(seconds[cause] for cause in IDLE),
+                **seconds,
             )
         )
 
@@ -241,7 +248,9 @@ class Peer:
         if self.body.gives_up_uid:
             self._keeps_theta = True
             return Absence(0, anew=True), "registers again"
-        profits = self._commons.purses.profits(self.uid, range(self._since, round + 1))
+        profits: tuple[float, ...] = ()
+        if membership.reads_profits:
+            profits = tuple(self._commons.purses.profits(self.uid, range(self._since, round + 1)))
         absence = membership.after(
             round, profits, lambda name: streams.uniform("membership", name, self.spec.uid, round)
         )
@@ -251,6 +260,7 @@ class Peer:
         """Leave; returns the round for which it comes back, None for never."""
         commons, round = self._commons, self.body.round
         self.state, self._anew = "away", absence.anew
+        commons.clock.leave(self.name)
         commons.emit(NodeLeft(commons.env.now, self.name, self.uid, round, reason))
         self._lose_memory()
         if absence.anew or absence.rounds is None:

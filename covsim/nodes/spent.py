@@ -8,22 +8,115 @@ from typing import Literal
 
 import simpy
 
-Cause = Literal["compute_s", "upload_s", "download_s"]
+Cause = Literal[
+    "compute_s",
+    "upload_s",
+    "download_s",
+    "idle_preempted_s",
+    "idle_exchange_s",
+    "idle_retry_s",
+    "idle_arrival_s",
+    "idle_window_s",
+    "idle_pause_s",
+    "idle_other_s",
+]
+
+CAUSES: tuple[Cause, ...] = (
+    "compute_s",
+    "upload_s",
+    "download_s",
+    "idle_preempted_s",
+    "idle_exchange_s",
+    "idle_retry_s",
+    "idle_arrival_s",
+    "idle_window_s",
+    "idle_pause_s",
+    "idle_other_s",
+)
+"""What a peer's time can go into. Of several at once the first in this order counts: bytes that flow to a peer are
+no idle time, whatever else it waits for; and who waits for nothing of this has `idle_other_s`."""
+
+IDLE: tuple[Cause, ...] = CAUSES[3:]
+"""Those in which a peer does nothing."""
 
 
 class Spent:
-    """Seconds of the current round by cause; what is in none of them is idle."""
+    """Every second of a round under one cause, and under no other.
 
-    def __init__(self) -> None:
-        self.compute_s = 0.0
-        self.upload_s = 0.0
-        self.download_s = 0.0
+    Compute, upload and download are what they say, a request's latency included. A peer is idle while its machine is
+    taken away (`idle_preempted_s`), while it waits for an exchange that runs beside its training and does not end
+    before its overlap does (`idle_exchange_s`), for a further attempt after the store refused it (`idle_retry_s`), for
+    others' payloads to arrive (`idle_arrival_s`), for a window to open, be it by the calendar or by a barrier
+    (`idle_window_s`), because its script pauses (`idle_pause_s`), or for what its fellows say and for anything else
+    (`idle_other_s`).
+
+    Args:
+        since_s: when the round's account begins.
+    """
+
+    __slots__ = ("_active", "_since_s", "seconds")
+
+    def __init__(self, since_s: float = 0.0) -> None:
+        self.seconds: dict[Cause, float] = dict.fromkeys(CAUSES, 0.0)
+        self._active: dict[Cause, int] = {}  # how often each is under way
+        self._since_s = since_s
+
+    def on(self, cause: Cause, env: simpy.Environment) -> _Span:
+        """Book the simulated time of a block to a cause, but for what a cause before it has of the same time."""
+        return _Span(self, cause, env)
+
+    def begin(self, cause: Cause, now_s: float) -> None:
+        """A cause begins to have time."""
+        self.settle(now_s)
+        self._active[cause] = self._active.get(cause, 0) + 1
+
+    def end(self, cause: Cause, now_s: float) -> None:
+        """A cause has no more time."""
+        self.settle(now_s)
+        self._active[cause] -= 1
 
     @contextmanager
-    def on(self, cause: Cause, env: simpy.Environment) -> Iterator[None]:
-        """Book the simulated time of a block to a cause."""
-        began_s = env.now
+    def instead(self, outer: Cause, cause: Cause, env: simpy.Environment) -> Iterator[None]:
+        """Book the time of a block inside that of another cause to this one, and not to the other."""
+        self.settle(env.now)
+        self._active[outer] -= 1
         try:
-            yield
+            with self.on(cause, env):
+                yield
         finally:
-            setattr(self, cause, getattr(self, cause) + env.now - began_s)
+            self._active[outer] += 1
+
+    def move(self, seconds: float, cause: Cause, instead: Cause, now_s: float) -> None:
+        """Book seconds of one cause to another: what turned out to be something else when it was over."""
+        self.settle(now_s)
+        self.seconds[cause] -= seconds
+        self.seconds[instead] += seconds
+
+    def settle(self, now_s: float) -> None:
+        """Book all time until now; what is under way goes on."""
+        if now_s > self._since_s:
+            self.seconds[self._first()] += now_s - self._since_s
+            self._since_s = now_s
+
+    def _first(self) -> Cause:
+        """Of what is under way, the first in the order of causes."""
+        active = self._active
+        for cause in CAUSES:
+            if active.get(cause):
+                return cause
+        return CAUSES[-1]
+
+
+class _Span:
+    """A block whose time is booked; a class and not a generator, for every verb of every peer opens some."""
+
+    __slots__ = ("_cause", "_env", "_spent")
+
+    def __init__(self, spent: Spent, cause: Cause, env: simpy.Environment) -> None:
+        self._spent, self._cause, self._env = spent, cause, env
+
+    def __enter__(self) -> None:
+        self._spent.begin(self._cause, self._env.now)
+
+    def __exit__(self, *_: object) -> None:
+        self._spent.end(self._cause, self._env.now)

@@ -87,6 +87,11 @@ class TensorCodec(Codec):
         self._kept_share = torch.from_numpy(self.chunks.full.kept_share)
         self._of_nothing = _header_of_nothing(values) if self.chunks.counted else b""
 
+    @property
+    def selects(self) -> bool:
+        """Whether any chunk is sent in part, so that payloads differ in whose values they hold."""
+        return bool((self._kept_share < 1).any()) or bool(self.chunks.counted)
+
     def for_fragment(self, fragment: int) -> TensorCodec:
         """The same codec for another fragment of the same shapes."""
         other = copy(self)

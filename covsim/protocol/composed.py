@@ -12,7 +12,7 @@ from covsim.protocol.error_feedback import ErrorFeedback
 from covsim.protocol.fragments import Fragments, Whole, fragment_rules
 from covsim.protocol.indices import IndexCoding
 from covsim.protocol.outer import OuterOptimizer, Sgd, outer_optimizers
-from covsim.protocol.plan import OverlapSteps, Plan, Protocol, protocols
+from covsim.protocol.plan import OuterDelay, OverlapSteps, Plan, Protocol, protocols
 from covsim.protocol.values import BinMean, ValueFormat, value_formats
 from covsim.protocol.wire import Packing
 from covsim.units import Share
@@ -47,6 +47,7 @@ class Composed(Protocol):
     overlap_steps: OverlapSteps = Field(
         default="none", description="inner steps done while an exchange is under way; `none` waits for it"
     )
+    outer_delay: OuterDelay = 0
     mixing: Share = Field(default=0.0, ge=0, lt=1, description="share of a peer's own weights that stays at merging")
 
     def plan(self) -> Plan:
@@ -61,5 +62,6 @@ class Composed(Protocol):
             outer=self.outer,
             fragments=self.fragments,
             overlap_steps=None if self.overlap_steps == "none" else self.overlap_steps,
+            outer_delay=self.outer_delay,
             mixing=self.mixing,
         )

@@ -10,7 +10,7 @@ from covsim.choice import OneOf
 from covsim.protocol.compressors import Dense
 from covsim.protocol.fragments import Layers
 from covsim.protocol.outer import Nesterov, OuterOptimizer, Sgd, outer_optimizers
-from covsim.protocol.plan import Asynchrony, OverlapSteps, Plan, Protocol, protocols
+from covsim.protocol.plan import Asynchrony, OuterDelay, OverlapSteps, Plan, Protocol, protocols
 from covsim.protocol.values import Fp4, Fp32, ValueFormat, value_formats
 from covsim.units import Share
 
@@ -38,17 +38,25 @@ class LocalSgd(Protocol):
 class DiLoCo(Protocol):
     """Exchange dense pseudo-gradients after H inner steps and step with Nesterov momentum.
 
-    Source: DiLoCo (arXiv 2311.08105); H is 500 there.
+    Source: DiLoCo (arXiv 2311.08105); H is 500 there. The delay: eager updates for overlapped communication (arXiv
+    2502.12996), whose baseline it is.
     """
 
     kind: Literal["diloco"] = "diloco"
     inner_steps: int = Field(default=30, ge=1, le=100_000, description="inner steps H between two exchanges")
     values: Values = Field(default=Fp32(), description="how a value is written")
     outer: Outer = Field(default=Nesterov(), description="how the combined pseudo-gradient moves theta")
+    outer_delay: OuterDelay = 0
 
     def plan(self) -> Plan:
         """Everything is sent, so nothing is left to feed back."""
-        return Plan(inner_steps=self.inner_steps, compressor=Dense(), values=self.values, outer=self.outer)
+        return Plan(
+            inner_steps=self.inner_steps,
+            compressor=Dense(),
+            values=self.values,
+            outer=self.outer,
+            outer_delay=self.outer_delay,
+        )
 
 
 @protocols.register

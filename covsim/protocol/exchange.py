@@ -18,7 +18,7 @@ from covsim.protocol.fragments import Fragment, NamedShapes
 from covsim.protocol.lineage import Lineage
 from covsim.protocol.outer import OuterState
 from covsim.protocol.plan import Plan
-from covsim.randomness import Streams
+from covsim.randomness import Label, Streams
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +106,12 @@ class Exchange:
         self.buffers.keep(uids, accumulated, sent, self.layout.num_parameters, part.where)
         return payloads
 
+    def encode_values(
+        self, round: int, uids: Sequence[int], values: Sequence[Tensor], claims: Sequence[Claims], feedback: bool
+    ) -> list[bytes]:
+        """The same for P single pseudo-gradients [N]."""
+        return self.encode(round, uids, torch.stack(list(values)), claims, feedback)
+
     def forge(self, round: int, payload: bytes, flaw: Flaw | Literal["missing_tensors"]) -> bytes:
         """A valid payload of a round made wrong in one way, or partial; see `forgery`.
 
@@ -137,6 +143,17 @@ class Exchange:
         said = self._to_theta(part, nothing.index_copy(0, payload.index, payload.value))
         return said if part.where is None else _put(nothing, part.where, said)
 
+    def dense_like(self, theta: Tensor, round: int, payload: Decoded) -> Tensor:
+        """The same in the type and at the place of a theta [N]."""
+        return self.dense(round, payload).to(theta)
+
+    def noise_like(self, theta: Tensor, scale: float, address: tuple[Label, ...]) -> Tensor:
+        """Independent normal numbers [N] of a standard deviation, like a theta [N]; drawn from the stream there."""
+        if scale == 0:
+            return torch.zeros_like(theta)
+        drawn = torch.randn(len(theta), generator=self._streams.torch(*address))
+        return (scale * drawn).to(theta)
+
     def outer_step(self, lineage: Lineage, payloads: Sequence[Decoded], round: int) -> tuple[Tensor, OuterState]:
         """theta' [N] and the outer memory after the payloads of a round, in the order given."""
         part, outer, rate = self._part(round), self.plan.outer, self.outer_rate(lineage.depth)
@@ -160,7 +177,7 @@ class Exchange:
         sent = self._discounted(payload, lineage)
         for limit in limits or ():
             sent = clipped(sent, limit)
-        theta = lineage.theta
+        theta: Tensor = lineage.theta
         dense = torch.zeros_like(theta)
         dense[sent.index.to(theta.device)] = sent.value.to(theta.device)
         direction = self.plan.outer.direction(self._to_theta(part, dense))
@@ -187,6 +204,15 @@ class Exchange:
         return reads_weights(self._aggregate)
 
     # Inside ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def selects(self) -> bool:
+        """Whether payloads differ in whose values they hold; dense ones all hold the same."""
+        return any(codec.selects for codec in self._codecs)
+
+    def regular_bytes_of(self, round: int) -> int:
+        """Length of a regular payload of a round."""
+        return self._codecs[round % len(self._codecs)].regular_bytes
 
     def _part(self, round: int) -> _Part:
         """The fragment of a round with its codec; the latest few are kept."""

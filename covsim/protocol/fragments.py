@@ -54,6 +54,10 @@ class Fragments(Part):
         """True if every round exchanges all of theta."""
 
     @abstractmethod
+    def layers_of(self, num_layers: int) -> list[list[int]]:
+        """The layers of each fragment, by number. Raises ValueError where layers cannot be dealt so."""
+
+    @abstractmethod
     def shapes(self, tensors: NamedShapes) -> list[tuple[Shape, ...]]:
         """The shapes of the different fragments, one entry for each that needs a codec of its own.
 
@@ -86,6 +90,10 @@ class Whole(Fragments):
     def whole(self) -> bool:
         """True."""
         return True
+
+    def layers_of(self, num_layers: int) -> list[list[int]]:
+        """All layers in one fragment."""
+        return [list(range(num_layers))]
 
     def shapes(self, tensors: NamedShapes) -> list[tuple[Shape, ...]]:
         """All tensors."""
@@ -131,20 +139,23 @@ class Layers(Fragments):
         index = chosen.repeat_interleave(torch.tensor(sizes)).nonzero().flatten()
         return Fragment(number, tuple(tensors[place][1] for place in sorted(places)), index)
 
+    def layers_of(self, num_layers: int) -> list[list[int]]:
+        """The layers of each fragment, by number. Raises ValueError where there are fewer layers than fragments."""
+        if num_layers < self.num:
+            raise ValueError(f"{num_layers} layers cannot be dealt over {self.num} fragments; take fewer fragments")
+        if self.pattern == "strided":
+            return [list(range(first, num_layers, self.num)) for first in range(self.num)]
+        bounds = [num_layers * part // self.num for part in range(self.num + 1)]
+        return [list(range(low, high)) for low, high in pairwise(bounds)]
+
     def _deal(self, tensors: NamedShapes) -> list[list[int]]:
         """The tensors of each fragment, by their places."""
         layers: dict[str, list[int]] = {}
         for place, (name, _) in enumerate(tensors):
             found = _LAYER.match(name)
             layers.setdefault(found[0] if found else name, []).append(place)
-        if len(layers) < self.num:
-            raise ValueError(f"{len(layers)} layers cannot be dealt over {self.num} fragments; take fewer fragments")
         runs = list(layers.values())
-        if self.pattern == "strided":
-            dealt = [runs[first :: self.num] for first in range(self.num)]
-        else:
-            bounds = [len(runs) * part // self.num for part in range(self.num + 1)]
-            dealt = [runs[low:high] for low, high in pairwise(bounds)]
+        dealt = [[runs[layer] for layer in fragment] for fragment in self.layers_of(len(runs))]
         return [sorted(place for layer in fragment for place in layer) for fragment in dealt]
 
 
@@ -169,6 +180,10 @@ class RandomShare(Fragments):
     def whole(self) -> bool:
         """True for a share of 100 %."""
         return self.share == 1
+
+    def layers_of(self, num_layers: int) -> list[list[int]]:
+        """Cannot be told: a random share is of no layer. Raises ValueError."""
+        raise ValueError("a random share of the parameters has no layers")
 
     def shapes(self, tensors: NamedShapes) -> list[tuple[Shape, ...]]:
         """One vector."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakValueDictionary
 
 from torch import Tensor
@@ -26,19 +27,20 @@ class Lineage:
     Attributes:
         key: hex digest of all payloads that led here.
         depth: number of outer steps.
-        theta: the parameters [N]; shared, so nobody may change it in place.
+        theta: the parameters [N], a tensor; where nothing is trained, what stands for them. Shared, so nobody may
+            change it in place.
         outer: the outer optimizer's memory, as shared.
         waiting: payloads of a buffer that is not full yet, in the order of their arrival.
     """
 
     key: str
     depth: int
-    theta: Tensor
+    theta: Any
     outer: OuterState = ()
     waiting: tuple[Decoded, ...] = ()
 
 
-CombineAndStep = Callable[[Lineage, Sequence[Decoded], int], tuple[Tensor, OuterState]]
+CombineAndStep = Callable[[Lineage, Sequence[Decoded], int], tuple[Any, OuterState]]
 
 
 class Lineages:
@@ -72,6 +74,11 @@ class Lineages:
         child = self._apply(key, parent, (*parent.waiting, *(decoded for _, _, decoded in by_uid)), round)
         self._alive[key] = child
         return child
+
+    @property
+    def living(self) -> list[Lineage]:
+        """Those that somebody holds, the root left out."""
+        return list(self._alive.values())
 
     def __len__(self) -> int:
         """Lineages that somebody holds, the root not counted."""

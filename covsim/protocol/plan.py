@@ -61,6 +61,7 @@ class Plan:
         outer_rate_twice: the historical double application of the outer rate, when accumulating and in the step.
         fragments: which part of theta a round exchanges.
         overlap_steps: inner steps of the next round that are done while an exchange is under way; None waits for it.
+        outer_delay: rounds by which every outer step is taken later than it could be; exchanges run beside training.
         mixing: share of a peer's own weights that stays when they meet the new theta.
         asynchrony: None where all peers keep step with the windows.
         stays_home: True if nothing travels, for there is one machine.
@@ -77,9 +78,31 @@ class Plan:
     outer_rate_twice: bool = False
     fragments: Fragments = field(default_factory=Whole)
     overlap_steps: int | None = None
+    outer_delay: int = 0
     mixing: float = 0.0
     asynchrony: Asynchrony | None = None
     stays_home: bool = False
+
+    @property
+    def reducible(self) -> bool:
+        """True if payloads can be added up value by value on their way: dense, and plain floating-point numbers.
+
+        The sum of sparse payloads has other positions than they, that of quantized ones other levels.
+        """
+        return self.compressor.kind == "dense" and self.values.kind in ("fp16", "fp32")
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a delay of what cannot be delayed by whole rounds."""
+        if self.outer_delay and (self.keeps_own_weights or self.asynchrony is not None):
+            raise ValueError(
+                "outer_delay is for exchanges of all of theta after which a peer starts from theta again; "
+                "leave out fragments, overlap_steps and mixing"
+            )
+
+    @property
+    def in_background(self) -> bool:
+        """True if an exchange is under way while a peer trains."""
+        return self.overlap_steps is not None or self.outer_delay > 0
 
     @property
     def keeps_own_weights(self) -> bool:
@@ -101,6 +124,15 @@ class Plan:
 
 OverlapSteps = Annotated[int, Field(ge=0, le=100_000)] | Literal["none"]
 """A setting; a null would stand for the default."""
+
+OuterDelay = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1000,
+        description="rounds by which an outer step is taken later: exchanges then run beside the training of so many",
+    ),
+]
 
 
 class Protocol(Part):

@@ -12,7 +12,7 @@ from covsim.protocol.compressors import TopK
 from covsim.protocol.error_feedback import ErrorFeedback
 from covsim.protocol.indices import IndexCoding
 from covsim.protocol.outer import OuterOptimizer, Sgd, outer_optimizers
-from covsim.protocol.plan import Plan, Protocol, protocols
+from covsim.protocol.plan import OuterDelay, Plan, Protocol, protocols
 from covsim.protocol.values import BinMean, Sign, ValueFormat
 from covsim.protocol.wire import Packing
 
@@ -53,6 +53,7 @@ class SparseLoCo(Protocol):
     outer: Annotated[OuterOptimizer, OneOf(outer_optimizers, default="sgd")] = Field(
         default=Sgd(), description="how the combined pseudo-gradient moves theta"
     )
+    outer_delay: OuterDelay = 0
     outer_rate_twice: bool = Field(
         default=False,
         description="until 2025-11-03 the outer rate was also applied when accumulating: its square was in force",
@@ -84,6 +85,7 @@ class SparseLoCo(Protocol):
                 decay=self.error_decay, commit=self.error_commit, uncounted=self.error_uncounted
             ),
             outer=self.outer,
+            outer_delay=self.outer_delay,
             outer_rate_twice=self.outer_rate_twice,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,13 +18,17 @@ from covsim.world.pauses import Pause
 
 @dataclass(frozen=True)
 class Strike:
-    """One time that a fault is there: on these nodes, in `[begins_s, ends_s)`."""
+    """One time that a fault is there: on these nodes, in `[begins_s, ends_s)`.
+
+    One that ends with a window which nobody can foresee has that window, and no end until it opens.
+    """
 
     label: str
     fault: Fault
     nodes: tuple[str, ...]
     begins_s: float
     ends_s: float
+    until_window: int | None = None
 
 
 class Strikes:
@@ -37,6 +42,7 @@ class Strikes:
     def __init__(self, scenario: Scenario, opens_at: Callable[[int], float]) -> None:
         self._streams = Streams(scenario.seed)
         self._opens_at = opens_at
+        self._foresees = scenario.timeline.foresees
         peers = _everybody(scenario) if scenario.faults else ()
         self._faults = [
             (label, fault, _targets(label, fault, scenario, peers, self._streams))
@@ -53,13 +59,18 @@ class Strikes:
             elif fault.at is not None:
                 assert fault.lasts is not None
                 yield Strike(label, fault, nodes, fault.at, fault.at + fault.lasts)
-            elif fault.rate is None:
+            elif fault.rate is None and self._foresees:
                 first, end = (self._opens_at(round + fault.window_of_round) for round in _span_of_rounds(fault))
                 yield Strike(label, fault, nodes, first, end)
 
     def in_window(self, window: int) -> Iterator[Strike]:
-        """Those that a rate brings in a window."""
+        """Those that a rate brings in a window, and those by rounds that nobody could foresee."""
         for label, fault, nodes in self._faults:
+            if not self._foresees and fault.from_round is not None and fault.rate is None:
+                begins, ends = (round + fault.window_of_round for round in _span_of_rounds(fault))
+                if begins == window:
+                    yield Strike(label, fault, nodes, self._opens_at(window), math.inf, until_window=ends)
+                continue
             round = window - fault.window_of_round
             end = float("inf") if fault.to_round is None else fault.to_round
             if fault.rate is not None and fault.strikes != "chain" and (fault.from_round or 0) <= round < end:

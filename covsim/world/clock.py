@@ -11,29 +11,33 @@ clock, such as the put window on the store's, go on.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from heapq import heappush
-from typing import Literal
+from typing import ClassVar, Literal, Protocol
 
 import simpy
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from simpy.events import NORMAL, URGENT, EventPriority
 
+from covsim.registry import Part, Registry
 from covsim.units import Seconds, format_duration
 from covsim.world.pauses import Pause, Pauses
 
 _DAY_S = 86_400.0
 
 
-class Timeline(BaseModel):
-    """The `timeline:` section: how a run is cut into windows (templar v2.1.28: 12 s, 115 blocks, 70 s, 600 s)."""
+class Timeline(Part):
+    """The `timeline:` section: what a run is cut into, and how long each thing may take.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    `foresees` says whether all windows are known before a run starts.
+    """
 
-    kind: Literal["windowed"] = "windowed"
+    foresees: ClassVar[bool] = True
+
+    kind: str
     block: Seconds = Field(default=12.0, gt=0, le=_DAY_S, description="Time between two blocks of the chain.")
-    blocks_per_window: int = Field(default=115, ge=1, le=1_000_000, description="Blocks in one window.")
     put_window: Seconds = Field(
         default=70.0, gt=0, le=30 * _DAY_S, description="How long after a window opens an upload still counts."
     )
@@ -42,24 +46,104 @@ class Timeline(BaseModel):
     )
     poll: Seconds = Field(default=0.5, gt=0, le=_DAY_S, description="How often a node asks whether a payload is there.")
     stalls: Pauses = Field(
-        default=[], max_length=1000, description="When the chain seals no block, so that all windows come later."
+        default=[], max_length=1000, description="When the chain seals no block, and what is counted in blocks rests."
     )
 
-    @model_validator(mode="after")
-    def _put_window_fits(self) -> Timeline:
-        window_s = self.blocks_per_window * self.block
-        if self.put_window >= window_s:
-            raise ValueError(
-                f"put_window of {format_duration(self.put_window)} must be shorter than a window, "
-                f"{self.blocks_per_window} blocks of {format_duration(self.block)} = {format_duration(window_s)}"
-            )
-        return self
+    @property
+    @abstractmethod
+    def window_s(self) -> float:
+        """Nominal length of a window, in seconds; infinite where nothing bounds it."""
+
+    @abstractmethod
+    def clock(self, env: simpy.Environment) -> Clock:
+        """The clock that tells its windows in a simulation."""
 
     @model_validator(mode="after")
     def _begins_with_a_block(self) -> Timeline:
         if self.stalls and self.stalls[0].at == 0:
             raise ValueError("stalls must begin after 0 s: block 0 opens the run")
         return self
+
+
+timelines: Registry[Timeline] = Registry("timeline")
+
+
+@timelines.register
+class Windowed(Timeline):
+    """Windows of so many blocks, whoever is ready (templar v2.1.28: 12 s, 115 blocks, 70 s, 600 s)."""
+
+    kind: Literal["windowed"] = "windowed"
+    blocks_per_window: int = Field(default=115, ge=1, le=1_000_000, description="Blocks in one window.")
+
+    @property
+    def window_s(self) -> float:
+        """That of its blocks; a window in which the chain stalls is longer."""
+        return self.blocks_per_window * self.block
+
+    def clock(self, env: simpy.Environment) -> Clock:
+        """Windows by block height."""
+        return BlockClock(env, self)
+
+    @model_validator(mode="after")
+    def _put_window_fits(self) -> Windowed:
+        if self.put_window >= self.window_s:
+            raise ValueError(
+                f"put_window of {format_duration(self.put_window)} must be shorter than a window, "
+                f"{self.blocks_per_window} blocks of {format_duration(self.block)} = {format_duration(self.window_s)}"
+            )
+        return self
+
+
+class Clock(Protocol):
+    """Tells blocks and windows from seconds, and wakes who waits for a window to open.
+
+    What is said of a window that nobody can foresee yet is infinite: it has not opened by any time.
+    """
+
+    timeline: Timeline
+
+    def first_block(self, window: int) -> int:
+        """Height of the block that opens a window, or of the last one before it did."""
+
+    def block_at(self, height: int) -> float:
+        """Second at which a block is sealed."""
+
+    def height_at(self, time_s: float) -> int:
+        """Height of the last block that is sealed by then."""
+
+    def opens_at(self, window: int) -> float:
+        """Second at which a window opens."""
+
+    def closes_at(self, window: int) -> float:
+        """Second at which a window ends, the first that no longer belongs to it."""
+
+    def put_closes_at(self, window: int) -> float:
+        """First second of a window at which an upload no longer counts."""
+
+    def window_at(self, time_s: float) -> int:
+        """The window that holds a time, among those that are known."""
+
+    def foresees(self, window: int) -> bool:
+        """Whether it is known when a window opens, or opened."""
+
+    def opened(self, window: int) -> simpy.Event:
+        """An event that fires when a window opens; it has fired already if the window is open or past."""
+
+    def on_open(self, listener: Callable[[int], None]) -> None:
+        """Call `listener(window)` whenever a window opens, before anybody who waits for it."""
+
+    def join(self, who: str, window: int) -> None:
+        """Somebody takes part from the round on that is trained in a window."""
+
+    def leave(self, who: str) -> None:
+        """Somebody takes part no longer."""
+
+    def ready(self, who: str, window: int) -> simpy.Event:
+        """Somebody has nothing more to do before a window opens; returns the opening."""
+
+    @property
+    def lets_finish(self) -> bool:
+        """Whether who is still at its inner steps when the next window opens goes on, and is not cut."""
 
 
 class BlockClock:
@@ -70,8 +154,11 @@ class BlockClock:
         timeline: block time, blocks per window, put window, and when the chain stalls.
     """
 
-    def __init__(self, env: simpy.Environment, timeline: Timeline) -> None:
-        self.timeline = timeline
+    lets_finish = False
+
+    def __init__(self, env: simpy.Environment, timeline: Windowed) -> None:
+        self.timeline: Timeline = timeline
+        self._blocks_per_window = timeline.blocks_per_window
         self._env = env
         self._delays = _Delays(timeline.block, timeline.stalls)
         self._openings: dict[int, simpy.Event] = {}
@@ -80,11 +167,11 @@ class BlockClock:
     @property
     def window_s(self) -> float:
         """Nominal length of a window, in seconds; one in which the chain stalls is longer."""
-        return self.timeline.blocks_per_window * self.timeline.block
+        return self.timeline.window_s
 
     def first_block(self, window: int) -> int:
         """Height of the block that opens a window."""
-        return window * self.timeline.blocks_per_window
+        return window * self._blocks_per_window
 
     def block_at(self, height: int) -> float:
         """Second at which a block is sealed: a multiple of the block time, later by the stalls before; no drift."""
@@ -108,7 +195,7 @@ class BlockClock:
 
     def window_at(self, time_s: float) -> int:
         """The window that holds a time: `opens_at(w) <= time_s < closes_at(w)`."""
-        return self.height_at(time_s) // self.timeline.blocks_per_window
+        return self.height_at(time_s) // self._blocks_per_window
 
     def opened(self, window: int) -> simpy.Event:
         """An event that fires when a window opens; it has fired already if the window is open or past."""
@@ -118,6 +205,20 @@ class BlockClock:
         if self.opens_at(window) <= self._env.now:
             return self._env.event().succeed()
         return self._schedule(window)
+
+    def foresees(self, window: int) -> bool:
+        """All windows follow from block heights."""
+        return True
+
+    def join(self, who: str, window: int) -> None:
+        """Nobody is waited for."""
+
+    def leave(self, who: str) -> None:
+        """Nobody is waited for."""
+
+    def ready(self, who: str, window: int) -> simpy.Event:
+        """Nobody is waited for: the opening."""
+        return self.opened(window)
 
     def on_open(self, listener: Callable[[int], None]) -> None:
         """Call `listener(window)` whenever a window opens, from now on and before anybody who waits for it.

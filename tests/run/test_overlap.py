@@ -28,7 +28,8 @@ from covsim.nodes.seam import Computed
 from covsim.protocol import protocols
 from covsim.randomness import Streams
 from covsim.record.checkers import all_checkers
-from covsim.scenario import Scenario, loads, warnings
+from covsim.scenario import Scenario, ScenarioError, loads, warnings
+from covsim.scenario.sections import Stop
 from covsim.simulation import Simulation
 
 BY_HAND = """
@@ -135,9 +136,9 @@ def test_only_waiting_is_booked(overlap: int, play: Any) -> None:
     waited_s = max(0.0, up_s + down_s - min(overlap, H) * STEP_S)
     for settled in of(events, RoundSettled, uid=0):
         assert settled.compute_s == pytest.approx(H * STEP_S)
-        assert settled.upload_s == 0
+        assert (settled.upload_s, settled.download_s) == (0, 0)
         if settled.round < last:
-            assert settled.download_s == pytest.approx(waited_s if settled.round else 0.0, abs=1e-6)
+            assert settled.idle_exchange_s == pytest.approx(waited_s if settled.round else 0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("overlap", [0, 2])
@@ -149,7 +150,7 @@ def test_the_last_round_waits_for_its_own_exchange(overlap: int, play: Any) -> N
     (settled,) = of(events, RoundSettled, uid=0, round=3)
     waited_s = max(0.0, up_s + down_s - overlap * STEP_S)
     assert settled.time_s == pytest.approx(4 * WINDOW_S + up_s + down_s)
-    assert settled.download_s + settled.upload_s == pytest.approx(waited_s + up_s + down_s)
+    assert settled.idle_exchange_s == pytest.approx(waited_s + up_s + down_s)
 
 
 @pytest.mark.parametrize("overlap", ["none", 0, 2])
@@ -334,3 +335,65 @@ def test_copycats_and_lazy_peers_play_along(tiny: Scenario, play: Any) -> None:
         assert copied.on_time
         assert len({event.lineage for event in of(events, OuterStepTaken, round=round)}) == 1
     assert not of(events, Trained, uid=copycat)
+
+
+# Outer steps that are taken rounds later ------------------------------------------------------------------------------
+
+
+def delayed(delay: int, **settings: Any) -> Scenario:
+    """Two equal peers that exchange all of theta, and step so many rounds later."""
+    scenario = short()
+    protocol = protocols["diloco"].model_validate({"inner_steps": H, "outer_delay": delay, **settings})
+    return scenario.model_copy(update={"protocol": protocol, "stop": Stop(rounds=6)})
+
+
+@pytest.mark.parametrize("delay", [1, 2, 4])
+def test_a_delayed_step_is_taken_so_many_rounds_later(delay: int, play: Any) -> None:
+    """The outer step of round r when the steps of round r + n are done; training waits for nothing but its window."""
+    scenario = delayed(delay)
+    checkers = all_checkers(put_window_s=scenario.timeline.put_window)
+    events, _ = play(scenario, [checker.observe for checker in checkers])
+    for uid in (0, 1):
+        for trained in of(events, Trained, uid=uid):
+            assert trained.time_s == pytest.approx(trained.round * WINDOW_S + H * STEP_S)
+        steps = of(events, OuterStepTaken, node=f"peer:{uid}")
+        assert [step.round for step in steps] == list(range(6))
+        for step in steps[: 6 - delay]:
+            assert step.time_s == pytest.approx((step.round + delay) * WINDOW_S + H * STEP_S)
+        assert all(step.time_s >= 6 * WINDOW_S for step in steps[6 - delay :]), "the rest when the last window opens"
+        for settled in of(events, RoundSettled, uid=uid)[:-1]:
+            assert settled.download_s == settled.upload_s == settled.idle_exchange_s == 0
+    assert len({step.lineage for step in of(events, OuterStepTaken, round=5)}) == 1
+
+
+def test_a_peer_trains_from_the_theta_of_the_rounds_that_have_come_in(play: Any) -> None:
+    """Round 3 of a delay of 2 starts from theta after round 0: the claims of its payload say from how many steps."""
+    told: dict[int, int] = {}
+
+    class Overheard(Computed):
+        def payload(self, label: str, compute: Any) -> bytes:
+            made = super().payload(label, compute)
+            words = dict(word.split("=") for word in label.split()[1:])
+            told[int(words["round"])] = simulation.exchange.decode(int(words["round"]), made).claims.base
+            return made
+
+    simulation = Simulation(delayed(2), Overheard())
+    while not simulation.finished:
+        simulation.step()
+    assert told == {0: 0, 1: 0, 2: 0, 3: 1, 4: 2, 5: 3}
+
+
+def test_a_delay_costs_learning(play: Any) -> None:
+    """Staler starts: with a constant rate the loss after as many rounds is higher, or the delay would not act."""
+    losses = {}
+    for delay in (0, 4):
+        events, _ = play(delayed(delay, outer={"kind": "sgd", "lr": 0.7}))
+        losses[delay] = [event.loss for event in of(events, HeldOutMeasured)][-1]
+    assert losses[4] > losses[0]
+
+
+@pytest.mark.parametrize("part", ["overlap_steps: 2", "mixing: 20 %", "fragments: {kind: layers, num: 2}"])
+def test_only_whole_exchanges_are_delayed(part: str) -> None:
+    with pytest.raises(ScenarioError, match="outer_delay is for exchanges of all of theta"):
+        loads(BY_HAND.replace("{kind: streaming_diloco, inner_steps: 4, fragments: {num: 1}}",
+                              f"{{kind: composed, outer_delay: 1, {part}}}"))  # fmt: skip

@@ -8,14 +8,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from covsim.world.clock import BlockClock, Timeline, alarm
+from covsim.world.clock import BlockClock, Windowed, alarm
 
-TIMELINE = Timeline(block="12 s", blocks_per_window=170, put_window="180 s")
+TIMELINE = Windowed(block="12 s", blocks_per_window=170, put_window="180 s")
 
 
 def clock_of(block=12.0, blocks=10, stalls=(), env=None):
     """A clock; stalls as (at, lasts) in seconds."""
-    timeline = Timeline(
+    timeline = Windowed(
         block=f"{block!r} s",
         blocks_per_window=blocks,
         put_window=f"{block / 2!r} s",
@@ -25,7 +25,7 @@ def clock_of(block=12.0, blocks=10, stalls=(), env=None):
 
 
 def test_defaults_are_those_of_the_deployed_code():
-    timeline = Timeline()
+    timeline = Windowed()
     clock = BlockClock(simpy.Environment(), timeline)
     assert clock.window_s == 23 * 60
     assert (timeline.put_window, timeline.gather_timeout, timeline.poll) == (70, 600, 0.5)
@@ -47,7 +47,7 @@ def test_windows_follow_each_other_without_gap():
 )
 @settings(deadline=None)
 def test_an_opening_belongs_to_its_window_and_the_instant_before_does_not(block, blocks, window):
-    timeline = Timeline(block=f"{block} s", blocks_per_window=blocks, put_window="1 us")
+    timeline = Windowed(block=f"{block} s", blocks_per_window=blocks, put_window="1 us")
     clock = BlockClock(simpy.Environment(), timeline)
     opens = clock.opens_at(window)
     assert opens == window * blocks * timeline.block
@@ -59,7 +59,7 @@ def test_an_opening_belongs_to_its_window_and_the_instant_before_does_not(block,
 def test_waiting_ends_exactly_at_the_opening():
     # 0.1 s blocks: sums of timeouts would drift away from the multiples.
     env = simpy.Environment(initial_time=0.7)
-    clock = BlockClock(env, Timeline(block="0.1 s", blocks_per_window=3, put_window="0.1 s"))
+    clock = BlockClock(env, Windowed(block="0.1 s", blocks_per_window=3, put_window="0.1 s"))
     woke = []
 
     def wait():
@@ -260,7 +260,7 @@ def test_an_alarm_rings_at_its_very_float(now, time_s):
 )
 def test_a_timeline_that_cannot_be_is_refused(changes, complaint):
     with pytest.raises(ValidationError, match=complaint):
-        Timeline(**changes)
+        Windowed(**changes)
 
 
 def _note_at(env, event, heard):
