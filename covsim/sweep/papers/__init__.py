@@ -12,6 +12,7 @@ Each is runs over seeds, judged by stated rules.
 * `open_loop`, `measured_again`: what a run's tape still knows, and its payloads under other evaluations; `overlaps` and
   `evaluations` read with them what `copies` and `noise` judge
 * `sizes`, `scoring_formulas`: rows that need no run, about payload sizes and about the scoring
+* `timing`, `layers`, `network_vectors`: rows about seconds and shares of time, each a scenario that is run; flows alone
 * `tables`, `drawing`: what they share in reading a table and in drawing it
 * `verdicts`: rows of `results/published/papers.csv`, and the table in the docs
 * `publishing`: from runs to files

@@ -163,7 +163,9 @@ def _most(settings: Sequence[Setting], *names: str) -> dict[Any, int]:
 def _random(replay: Replay, exchanged: Exchanged, n: int) -> tuple[Tensor, Tensor]:
     """Two disjoint samples that all peers share, each [1, n, T + 1]."""
     generator = Streams(replay.scenario.seed).numpy("measured again", "random", exchanged.round)
-    both = replay.parts.corpus.random_sample(2 * n, generator)[None]
+    scenario = replay.scenario
+    corpus = Corpus(scenario.data, scenario.model.context, Streams(scenario.seed))
+    both = corpus.random_sample(2 * n, generator)[None]
     return both[:, :n], both[:, n:]
 
 
@@ -184,7 +186,7 @@ def _own(replay: Replay, exchanged: Exchanged, pool_used: float, n: int) -> Tens
 
 def _trials(replay: Replay, exchanged: Exchanged, factor: float) -> Tensor:
     """Where one trial step with each payload leads [E, N]."""
-    exchange, lineage = replay.parts.exchange, exchanged.lineage
+    exchange, lineage = replay.exchange, exchanged.lineage
     entered = [each.decoded for each in exchanged.submissions if each.uid in exchanged.entered]
     limits = exchange.clip_norms(lineage, entered)
     return torch.stack(

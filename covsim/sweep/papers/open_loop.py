@@ -16,7 +16,9 @@ import pandas as pd
 
 from covsim.nodes.gather import Submission
 from covsim.nodes.seam import Computed
+from covsim.nodes.trained import exchange_of
 from covsim.protocol.lineage import Lineage
+from covsim.randomness import Streams
 from covsim.record.runner import scenario_of
 from covsim.record.tape import records
 from covsim.scenario import Scenario
@@ -55,6 +57,7 @@ class Replay:
     def __init__(self, folder: Path) -> None:
         self.scenario: Scenario = scenario_of(folder)
         self.parts = Simulation(self.scenario, Computed())
+        self.exchange = exchange_of(self.scenario, Streams(self.scenario.seed))
         self.peers = pd.read_parquet(folder / "peers.parquet")
         self._rounds = pd.read_parquet(folder / "rounds.parquet").set_index("round")
         self._submissions = pd.read_parquet(folder / "submissions.parquet")
@@ -90,7 +93,7 @@ class Replay:
         rows, found = self._of(round), []
         rows = rows[rows["on_time"]].drop_duplicates("uid", keep="last").sort_values("uid")
         for uid, sha256, stored_s in rows[["uid", "payload_sha256", "simulated_s"]].itertuples(index=False, name=None):
-            decoded = self.parts.exchange.decode(round, self._payloads[sha256])
+            decoded = self.exchange.decode(round, self._payloads[sha256])
             found.append(Submission(int(uid), sha256, decoded, float(stored_s)))
         return tuple(found)
 

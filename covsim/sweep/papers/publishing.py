@@ -5,6 +5,7 @@
 <published>/papers/c1-differences.csv   arms against their baselines, paired by seed
 <published>/papers/c1.png
 <published>/papers.csv                  a row per claim
+<published>/papers/a14.csv              a row per cell of a published table, where a claim has many
 <page>                                  the same as a table
 
 A study of the scoring has tables of its own beside `<name>.csv`; what follows from them is worked out likewise.
@@ -37,6 +38,7 @@ from covsim.sweep.papers import (
     scoring_formulas,
     sizes,
     tables,
+    timing,
     verdicts,
 )
 from covsim.sweep.papers.scoring_study import ScoringStudy, Tables
@@ -71,14 +73,21 @@ class Places:
 FORMULAS: Mapping[str, tuple[Sequence[str], Callable[[], list[Verdict]]]] = {
     "sizes": (sizes.TARGETS, sizes.judge),
     "scoring": (scoring_formulas.TARGETS, scoring_formulas.judge),
+    "timing": (timing.TARGETS, timing.judge),
 }
-"""Rows that follow from formulas, by name: their targets, and what works them out."""
+"""Rows that no study over seeds is needed for, by name: their targets, and what works them out."""
+
+CELLS: Mapping[str, Callable[[], Tables]] = {"timing": timing.tables}
+"""Tables that stand behind such rows, by the file's name."""
 
 
 def publish_formulas(name: str, places: Places) -> list[Verdict]:
-    """Work out rows that need no run, and write them."""
+    """Work out rows that need no study, and write them, with the tables behind them."""
     targets, judge = FORMULAS[name]
     found = judge()
+    for file, table in CELLS[name]().items() if name in CELLS else ():
+        text = table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+        write_text(places.published / "papers" / f"{file}.csv", text)
     verdicts.document(verdicts.save(found, targets, places.published / "papers.csv"), places.page)
     return found
 
