@@ -98,9 +98,18 @@ def find_overlaps(
         uids, stored_s, payloads: one entry per submission [E].
         previous_stored_s: stamps of the same peers' submissions of the round before [E], NaN where there was none.
     """
+    return overlaps_of(uids, stored_s, overlap_matrix(payloads).tolist(), previous_stored_s)
+
+
+def overlaps_of(
+    uids: Sequence[int],
+    stored_s: Sequence[float],
+    matrix: Sequence[Sequence[float]],
+    previous_stored_s: Sequence[float] | None = None,
+) -> dict[int, Overlap]:
+    """The same from the overlap of every pair [E, E]."""
     stamps = stored_s if previous_stored_s is None else previous_stored_s
     came = [-math.inf if math.isnan(stamp) else stamp for stamp in stamps]
-    matrix = overlap_matrix(payloads).tolist()
     found: dict[int, Overlap] = {}
     for i, uid in enumerate(uids):
         earlier = [j for j in range(len(uids)) if j != i and came[j] <= came[i] and not math.isnan(matrix[i][j])]

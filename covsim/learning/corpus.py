@@ -134,6 +134,7 @@ class Batches:
         sample: only these sequences of the pool, over and over again; None takes the pool in its order.
         flips: True if the answers are false.
         poisons: what is written into the text, one after the other.
+        of_each_step: only the first so many sequences of every inner step's batch; None for all.
     """
 
     shard: Literal["assigned", "random"]
@@ -142,6 +143,7 @@ class Batches:
     sample: Sample | None = None
     flips: bool = False
     poisons: tuple[Poison, ...] = ()
+    of_each_step: int | None = None
 
     def flipped(self) -> Batches:
         """The same text, of which the answer t has become V - 1 - t; flipped twice, it is right again."""
@@ -157,6 +159,15 @@ class Batches:
     def elsewhere(self) -> Batches:
         """The same number of sequences, drawn from everything."""
         return replace(self, shard="random", sample=None)
+
+    def thinned(self, num: int) -> Batches:
+        """The same text, but only the first `num` sequences of every inner step's batch."""
+        assert num > 0
+        return replace(self, of_each_step=num)
+
+    def size(self, batch: int) -> int:
+        """Sequences of an inner step, where a whole batch has so many."""
+        return batch if self.of_each_step is None else min(batch, self.of_each_step)
 
 
 class Corpus:
@@ -218,7 +229,10 @@ class Corpus:
                 )
 
     def batches(self, batches: Batches, steps: int, batch: int) -> Tensor:
-        """The sequences of `steps` inner steps, int64 [steps, batch, T + 1]: the first of what is named."""
+        """The sequences of `steps` inner steps, int64 [steps, B, T + 1]: the first of what is named.
+
+        B is `batch`, or fewer where only some of each step are named: then a subset of the same sequences.
+        """
         n = steps * batch
         if batches.sample is None:
             tokens = self._tokens(self.pool(batches.uid, batches.round, n, batches.shard))
@@ -228,7 +242,7 @@ class Corpus:
         for number, poison in enumerate(batches.poisons):
             generator = self._streams.numpy("poison", batches.uid, batches.round, number)
             _write(tokens, np.frombuffer(poison.text, dtype=np.uint8), poison.share, generator)
-        return tokens.view(steps, batch, self._context + 1)
+        return tokens.view(steps, batch, self._context + 1)[:, : batches.size(batch)]
 
     def answers(self, batches: Batches, tokens: Tensor) -> Tensor:
         """What is to be predicted [..., T] of the tokens [..., T + 1] of some batches; false answers are V - 1 - t."""

@@ -250,11 +250,22 @@ class Trainer:
         return wave
 
     def _run_wave(self, jobs: Sequence[Job]) -> None:
-        """Do jobs of different uids in chunks of about equal length, longest first."""
+        """Do jobs of different uids in chunks of equal batch and about equal length, longest first."""
+        for alike in self._by_batch(jobs):
+            self._run_alike(alike)
+
+    def _run_alike(self, jobs: Sequence[Job]) -> None:
         training = sorted((job for job in jobs if not job.gradient), key=lambda job: -job.steps)
         gradients = [job for job in jobs if job.gradient]
         side_by_side(lambda part: self._train(training[part]), len(training), self._chunk)
         side_by_side(lambda part: self._take_gradients(gradients[part]), len(gradients), self._chunk)
+
+    def _by_batch(self, jobs: Sequence[Job]) -> list[list[Job]]:
+        """The jobs in groups whose inner steps have as many sequences."""
+        groups: dict[int, list[Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.batches.size(self._training.batch), []).append(job)
+        return list(groups.values())
 
     def _train(self, jobs: Sequence[Job]) -> None:
         """Train jobs of different uids side by side, longest first, and store where they end [N]."""

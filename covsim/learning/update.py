@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ class Update:
             raise ValueError("there are no updates to combine")
 
         def compute() -> Tensor:
-            return _applied(function, torch.stack([update.value() for update in updates]))
+            return _applied(function, _stacked([update.value() for update in updates]))
 
         return Update(compute)
 
@@ -74,6 +74,8 @@ class Update:
 
         def compute() -> float:
             value = self.value()  # here and not by a worker: it may be all of the training
+            if not isinstance(value, Tensor):
+                return float(value.norm())
             return _on_one_thread(lambda: float(value.norm()))
 
         return Scalar(compute)
@@ -94,9 +96,19 @@ class Update:
         return Update(lambda: self.value() - other.value())
 
 
-def _applied(function: Callable[[Tensor], Tensor], argument: Tensor) -> Tensor:
-    """A script's function of one or more vectors [..., N], which must give one [N]."""
-    value = _on_one_thread(lambda: function(argument))
+def _stacked(values: Sequence[Any]) -> Any:
+    """Vectors [N] as rows [K, N]; what stands for vectors stacks itself."""
+    return torch.stack(list(values)) if isinstance(values[0], Tensor) else values[0].stack(values)
+
+
+def _applied(function: Callable[[Any], Any], argument: Any) -> Tensor:
+    """A script's function of one or more vectors [..., N], which must give one [N].
+
+    What stands for vectors says itself what becomes of it.
+    """
+    if not isinstance(argument, Tensor):
+        return cast(Tensor, argument.applied(function))
+    value: Tensor = _on_one_thread(lambda: function(argument))
     if value.shape != argument.shape[-1:]:
         raise ValueError(
             f"a function of updates of {argument.shape[-1]} numbers must give as many; "

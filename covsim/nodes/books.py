@@ -20,7 +20,7 @@ from covsim.gauntlet.settings import GauntletSettings
 from covsim.nodes.board import Board, GatherList
 from covsim.nodes.chain_node import ChainNode
 from covsim.randomness import Streams
-from covsim.world.clock import BlockClock
+from covsim.world.clock import Clock
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Office:
     """
 
     env: simpy.Environment
-    clock: BlockClock
+    clock: Clock
     streams: Streams
     board: Board
     chain: ChainNode
@@ -119,6 +119,14 @@ class Books:
             office.emit(RuleApplied(now_s, self._label, round, entry.rule, entry.eligible, entry.fired))
         if "verdicts" in office.chain.settings.log:
             office.chain.submit(self._name, _logged(round, judgement, places))
+
+    def pay_equally(self, round: int, uids: Collection[int]) -> None:
+        """Find all of these peers worth the same, and nobody else worth anything, without a look at their work."""
+        office = self._office
+        self.weights = {uid: 1 / len(uids) for uid in sorted(uids)}
+        active = tuple(sorted(office.chain.peers))
+        shares, places = tuple(self.weights.items()), office.selection.places(len(active))
+        office.emit(Scored(office.env.now, self._label, round, 0, 0.0, active, places, shares, 0.0))
 
     def set_weights(self, weights: Mapping[int, float], round: int) -> None:
         """Hand weights to the chain, if it is time to; what is missing to 1 is burned."""

@@ -30,7 +30,7 @@ from covsim.chain.settings import ChainSettings
 from covsim.chain.stances import quantized
 from covsim.events import BlockSealed, Deregistered, EpochSettled, Event, Registered
 from covsim.randomness import Streams
-from covsim.world.clock import BlockClock, alarm, on_event
+from covsim.world.clock import Clock, alarm, on_event
 
 OWNER = "owner"
 
@@ -58,7 +58,7 @@ class ChainNode:
     def __init__(
         self,
         env: simpy.Environment,
-        clock: BlockClock,
+        clock: Clock,
         settings: ChainSettings,
         streams: Streams,
         emit: Callable[[Event], None],
@@ -201,8 +201,9 @@ class ChainNode:
     def _announce_block(self, sealed: Sealed | None) -> None:
         if sealed is None:
             return
-        self._announce_slots()
         block = sealed.block
+        if any(isinstance(signed.call, Register) for signed in block.extrinsics):  # nobody goes but for who comes
+            self._announce_slots()
         self._emit(BlockSealed(self._env.now, block.height, len(block.extrinsics), sealed.sha256))
         for epoch in self.chain.epochs[self._epochs_announced :]:
             self._emit(self._settled(epoch))

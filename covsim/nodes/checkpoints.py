@@ -15,8 +15,9 @@ import simpy
 
 from covsim.events import CaughtUp, CheckpointStored, OuterStepTaken
 from covsim.nodes.commons import Commons, checkpoint_key
-from covsim.nodes.gather import Gather, take_outer_step
+from covsim.nodes.gather import Gather, Submission, take_outer_step
 from covsim.nodes.shelf import Checkpoint
+from covsim.nodes.spent import Spent
 from covsim.protocol.lineage import Lineage
 from covsim.world.network import Resource
 
@@ -70,13 +71,20 @@ class CatchUp:
         commons = self.commons
         lineage = self.lineage if self.lineage is not None else (yield from self._take_checkpoint())
         while self.round < self._end(until):
-            wanted = commons.board.in_force(self.round + 1)
-            entered = yield from Gather(commons, self.node, self.downlink, self.round, wanted).run()
+            entered = yield from self._fetch(self.round)
             lineage = self.lineage = take_outer_step(commons, lineage, entered, self.round)
             if entered:
                 commons.emit(OuterStepTaken(commons.env.now, self.node, self.round, lineage.key))
             self.round += 1
         return lineage
+
+    def _fetch(self, round: int) -> Generator[Any, Any, tuple[Submission, ...]]:
+        """What everybody gathered in a round, or exchanged."""
+        commons = self.commons
+        if commons.collectives is not None:
+            return (yield from commons.collectives.fetch(self.node, self.downlink, round, Spent()))
+        wanted = commons.board.in_force(round + 1)
+        return (yield from Gather(commons, self.node, self.downlink, round, wanted).run())
 
     def _end(self, until: int | None) -> int:
         commons = self.commons

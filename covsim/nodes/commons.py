@@ -6,28 +6,32 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import simpy
 
 from covsim.events import Event
 from covsim.gauntlet.checks import submission_status
 from covsim.gauntlet.evidence import Status
-from covsim.learning.trainer import Trainer
 from covsim.nodes.board import Board, SyncSamples
 from covsim.nodes.chain_node import ChainNode
 from covsim.nodes.conspiracy import Conspiracy
 from covsim.nodes.encoder import Encoder
+from covsim.nodes.learning import Exchanges, Trains
 from covsim.nodes.mishaps import Mishaps
 from covsim.nodes.purse import Purses
 from covsim.nodes.roster import Roster
 from covsim.nodes.seam import Seam
 from covsim.nodes.shelf import Shelf
 from covsim.protocol.base import Decoded, InvalidPayload
-from covsim.protocol.exchange import Exchange
 from covsim.protocol.lineage import Lineages
 from covsim.randomness import Label, Streams
-from covsim.world.clock import BlockClock
+from covsim.world.clock import Clock
 from covsim.world.store import ObjectStore, StoredObject
+
+if TYPE_CHECKING:
+    from covsim.nodes.bundles import Bundles
+    from covsim.nodes.collective import Collectives
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Commons:
     """
 
     env: simpy.Environment
-    clock: BlockClock
+    clock: Clock
     store: ObjectStore
     board: Board
     samples: SyncSamples
@@ -68,9 +72,9 @@ class Commons:
     purses: Purses
     streams: Streams
     seam: Seam
-    trainer: Trainer
+    trainer: Trains
     encoder: Encoder
-    exchange: Exchange
+    exchange: Exchanges
     lineages: Lineages
     charges: Charges
     emit: Callable[[Event], None]
@@ -86,6 +90,8 @@ class Commons:
     leader: str
     own_sequences: int
     mishaps: Mishaps
+    bundles: Bundles | None = None  # where nobody waits for another's bytes
+    collectives: Collectives | None = None  # where payloads go from peer to peer
     decoded: DecodedPayloads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -139,7 +145,7 @@ def round_of_key(key: str) -> int:
 class DecodedPayloads:
     """Each payload is decoded once, however many nodes read it; keeps those of the rounds that are still open."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchanges) -> None:
         self._exchange = exchange
         self._known: dict[tuple[int, str, bool], Decoded | InvalidPayload] = {}
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
-
-from covsim.learning.trainer import Trainer, first_of_each_uid
+from covsim.learning.trainer import first_of_each_uid
 from covsim.learning.update import Update
+from covsim.nodes.learning import Exchanges, Trains
 from covsim.protocol.base import Claims
-from covsim.protocol.exchange import Exchange
 
 
 @dataclass(eq=False)
@@ -36,10 +34,10 @@ class Ticket:
 class Encoder:
     """Keeps open tickets and answers them together."""
 
-    def __init__(self, trainer: Trainer, exchange: Exchange) -> None:
+    def __init__(self, trainer: Trains, exchange: Exchanges) -> None:
         self._trainer = trainer
         self._exchange = exchange
-        self._open: list[Ticket] = []
+        self._open: dict[Ticket, None] = {}  # in the order in which they were asked for
 
     @property
     def idle(self) -> bool:
@@ -49,7 +47,7 @@ class Encoder:
     def request(self, round: int, uid: int, update: Update, claims: Claims, feedback: bool = True) -> Ticket:
         """Announce that the payload of this update will be needed at this instant."""
         ticket = Ticket(round, uid, update, claims, feedback)
-        self._open.append(ticket)
+        self._open[ticket] = None
         return ticket
 
     def encode(self, ticket: Ticket) -> bytes:
@@ -62,7 +60,7 @@ class Encoder:
 
     def close(self, ticket: Ticket) -> None:
         """The payload was fetched (or read from a tape), or is not wanted any more."""
-        self._open.remove(ticket)
+        del self._open[ticket]
 
     def settle(self, uid: int, landed: bool) -> None:
         """The upload of a uid's last payload ended: it lies in the store and was on time, or not."""
@@ -82,8 +80,8 @@ class Encoder:
 
     def _encode_wave(self, like: Ticket, tickets: Sequence[Ticket]) -> None:
         self._trainer.run_pending()
-        rows = torch.stack([ticket.update.value() for ticket in tickets])  # [P, N]
-        claims = [ticket.claims for ticket in tickets]
-        payloads = self._exchange.encode(like.round, [ticket.uid for ticket in tickets], rows, claims, like.feedback)
+        uids, claims = [ticket.uid for ticket in tickets], [ticket.claims for ticket in tickets]
+        values = [ticket.update.value() for ticket in tickets]
+        payloads = self._exchange.encode_values(like.round, uids, values, claims, like.feedback)
         for ticket, payload in zip(tickets, payloads, strict=True):
             ticket.payload = payload

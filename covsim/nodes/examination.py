@@ -7,22 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from covsim.gauntlet.checks import find_overlaps
 from covsim.gauntlet.evidence import Evidence, Status
-from covsim.gauntlet.loss_score import LossEvidence, measure
+from covsim.gauntlet.loss_score import LossEvidence
 from covsim.gauntlet.selection import Selection
 from covsim.gauntlet.settings import GauntletSettings
-from covsim.gauntlet.sync import steps_behind
-from covsim.learning.corpus import Corpus
-from covsim.learning.evaluate import losses_per_vector
-from covsim.learning.model import Model
 from covsim.nodes.board import GatherList
-from covsim.nodes.commons import Commons, object_key, own_sample
+from covsim.nodes.commons import Commons, object_key
 from covsim.nodes.gather import Gather, Submission
-from covsim.nodes.probes import Probe
+from covsim.nodes.learning import Measures, Stride, Trial
 from covsim.protocol.lineage import Lineage
 from covsim.world.store import StoredObject
 
@@ -34,19 +26,14 @@ class Examination:
     """What validators need to judge learning, the same for all of them.
 
     `honest` and `cohorts` are the simulator's knowledge; they enter diagnostics and what a briber tells, nothing else.
-    `sync_positions` [S] are the elements of theta that peers publish.
     """
 
-    model: Model
-    corpus: Corpus
+    measures: Measures
     rules: GauntletSettings
     selection: Selection
-    batch: int
     held_out_every: int
     honest: Collection[int]
     cohorts: Mapping[str, tuple[int, ...]]
-    probes: Mapping[str, Probe]
-    sync_positions: Tensor
 
 
 @dataclass
@@ -72,43 +59,16 @@ class Examiner:
     label: str
     round: int
     lineage: Lineage
-    average_step: Tensor  # [S]
+    stride: Stride
     seen: Seen
 
     def losses(self, uids: Sequence[int]) -> LossEvidence:
         """Losses before and after each trial step, through the seam."""
         label = f"losses validator={self.label} round={self.round}"
-        return LossEvidence.of(self.commons.seam.numbers(label, lambda: self._measured(uids).flat()))
-
-    def _measured(self, uids: Sequence[int]) -> LossEvidence:
-        commons, examination, rules = self.commons, self.examination, self.examination.rules
-        own = [
-            examination.corpus.assigned_sample(
-                uid,
-                self.round,
-                commons.inner_steps,
-                examination.batch,
-                rules.own_sequences,
-                commons.streams.numpy(*own_sample(self.label, self.round, uid)),
-            )
-            for uid in uids
-        ]
-        limits = commons.exchange.clip_norms(self.lineage, [submission.decoded for submission in self.seen.entered])
-        trials = [
-            commons.exchange.trial_theta(
-                self.lineage, self.seen.valid[uid].decoded, self.round, rules.trial_factor, limits
-            )
-            for uid in uids
-        ]
-        return measure(
-            examination.model,
-            self.lineage.theta,
-            trials,
-            torch.stack(own) if own else torch.zeros(0, 0, 0),
-            examination.corpus.random_sample(
-                rules.random_sequences, commons.streams.numpy("random sample", self.label, self.round)
-            ),
-        )
+        drawn = tuple(self.seen.valid[uid] for uid in uids)
+        trial = Trial(self.label, self.round, self.lineage, drawn, tuple(self.seen.entered))
+        measures = self.examination.measures
+        return LossEvidence.of(self.commons.seam.numbers(label, lambda: measures.losses(trial).flat()))
 
     def evidence(self, measured: Sequence[int], losses: LossEvidence) -> list[Evidence]:
         """One row for everyone drawn for evaluation or asked in the gather."""
@@ -128,12 +88,7 @@ class Examiner:
         compared = list(among.values())
         uids = [submission.uid for submission in compared]
         previous = [self._previous_stamp(uid) for uid in uids] if rules.quirks.overlap_by_previous_stamps else None
-        found = find_overlaps(
-            uids,
-            [submission.stored_s for submission in compared],
-            [submission.decoded for submission in compared],
-            previous,
-        )
+        found = self.examination.measures.overlaps(compared, previous)
         return {
             uid: {
                 "overlap": each.share,
@@ -147,16 +102,8 @@ class Examiner:
         """How far each peer's sync sample lies from this theta, through the seam; NaN without a sample in time."""
         lineages = {uid: self._sampled(uid) for uid in uids}
         distinct = {lineage.key: lineage for lineage in lineages.values() if lineage is not None}
-        places = self.examination.sync_positions
-        own = self.lineage.theta[places].cpu().double().numpy()
-        step = self.average_step.cpu().double().numpy()
         label = f"steps behind validator={self.label} round={self.round}"
-        numbers = self.commons.seam.numbers(
-            label,
-            lambda: [
-                steps_behind(lineage.theta[places].cpu().double().numpy(), own, step) for lineage in distinct.values()
-            ],
-        )
+        numbers = self.commons.seam.numbers(label, lambda: self.stride.behind(list(distinct.values()), self.lineage))
         of_key = dict(zip(distinct, numbers, strict=True))
         return {uid: math.nan if lineage is None else of_key[lineage.key] for uid, lineage in lineages.items()}
 
@@ -202,8 +149,4 @@ class Examiner:
 def held_out_loss(commons: Commons, examination: Examination, lineage: Lineage, label: str) -> float:
     """Nats per token of a lineage on text that nobody trains on, through the seam."""
 
-    def compute() -> Sequence[float]:
-        tokens = examination.corpus.held_out()[None]
-        return losses_per_vector(examination.model, lineage.theta[None], tokens).tolist()
-
-    return commons.seam.numbers(f"held-out {label}", compute)[0]
+    return commons.seam.numbers(f"held-out {label}", lambda: [examination.measures.held_out(lineage)])[0]

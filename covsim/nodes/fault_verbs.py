@@ -12,7 +12,8 @@ from covsim.nodes.commons import Commons
 from covsim.nodes.peer import Peer
 from covsim.world.conditions import Damage, Direction, RateLimit, Renamed, SlowReads, Spoiled
 from covsim.world.faults import Targets
-from covsim.world.network import Network, Resource
+from covsim.world.links import LinkRates
+from covsim.world.network import Resource
 from covsim.world.pauses import pause_of
 
 Entry = TypeVar("Entry")
@@ -30,14 +31,12 @@ class Verbs:
             takes another uid; what goes by name strikes the name that it has when the strike begins.
     """
 
-    def __init__(self, commons: Commons, network: Network, peers: Mapping[str, Peer]) -> None:
+    def __init__(self, commons: Commons, rates: LinkRates, peers: Mapping[str, Peer]) -> None:
         self.at_work = False
-        self._commons, self._network, self._peers = commons, network, peers
+        self._commons, self._rates, self._peers = commons, rates, peers
         self._conditions = commons.store.conditions
         self._away: Counter[str] = Counter()
         self._down: Counter[str] = Counter()
-        self._factors: dict[Resource, list[float]] = {}
-        self._whole: dict[Resource, float] = {}  # what a link carries without faults, in bits per second
 
     # What nodes ask -------------------------------------------------------------------------------------------------
 
@@ -60,14 +59,11 @@ class Verbs:
 
         def slow() -> None:
             for link in links:
-                self._whole.setdefault(link, link.capacity_bits_per_s)
-                self._factors.setdefault(link, []).append(factor)
-                self._set_capacity(link)
+                self._rates.slow(link, factor)
 
         def mend() -> None:
             for link in links:
-                self._factors[link].remove(factor)
-                self._set_capacity(link)
+                self._rates.restore(link, factor)
 
         return self._held(slow, mend)
 
@@ -157,6 +153,3 @@ class Verbs:
             for direction in ("up", "down")
             if direction in directions
         ]
-
-    def _set_capacity(self, link: Resource) -> None:
-        self._network.set_capacity(link, self._whole[link] * math.prod(self._factors[link]))

@@ -22,7 +22,7 @@ from covsim.nodes.peer import Peer
 from covsim.scenario.strikes import Strike, Strikes
 from covsim.world.clock import alarm, on_event
 from covsim.world.faults import Harm
-from covsim.world.network import Network
+from covsim.world.links import LinkRates
 
 
 class Faulting:
@@ -30,16 +30,17 @@ class Faulting:
 
     Args:
         commons: the store, the clock and the rest.
-        network: whose links faults change.
+        rates: of the links, which faults change.
         strikes: of the scenario's faults.
         peers: everybody who may be struck.
     """
 
-    def __init__(self, commons: Commons, network: Network, strikes: Strikes, peers: Sequence[Peer]) -> None:
+    def __init__(self, commons: Commons, rates: LinkRates, strikes: Strikes, peers: Sequence[Peer]) -> None:
         self._commons, self._strikes = commons, strikes
-        self._verbs = Verbs(commons, network, {f"peer:{peer.spec.uid}": peer for peer in peers})
+        self._verbs = Verbs(commons, rates, {f"peer:{peer.spec.uid}": peer for peer in peers})
         self._due: list[tuple[float, int, Callable[[], None]]] = []  # a heap by time, then in the order of setting
         self._num_due = 0
+        self._ends_with: dict[int, list[Callable[[], None]]] = {}  # by the window with which strikes end
         self._clock_ahead_s = 0.0  # of the store, as announced
         commons.chain.reachable = self._verbs.is_reachable
         for strike in strikes.foreseen():
@@ -51,7 +52,9 @@ class Faulting:
         return Interrupted.of(behavior, lambda: self._verbs.is_away(f"validator:{label}"))
 
     def _window_opened(self, window: int) -> None:
-        """The faults of this instant come before those who wait for the window."""
+        """The faults of this instant come before those who wait for the window, and ends before beginnings."""
+        for end in self._ends_with.pop(window, ()):
+            end()
         for strike in self._strikes.in_window(window):
             self._take_up(strike)
         self._run_due()
@@ -63,7 +66,10 @@ class Faulting:
         now_s, kind = self._commons.env.now, strike.fault.kind
         self._commons.emit(FaultBegan(now_s, strike.label, kind, self._verbs.names_now(strike.nodes), strike.ends_s))
         harm = strike.fault.harm(self._verbs, strike.nodes)
-        self._at(strike.ends_s, lambda: self._end(strike, harm))
+        if strike.until_window is None:
+            self._at(strike.ends_s, lambda: self._end(strike, harm))
+        else:
+            self._ends_with.setdefault(strike.until_window, []).append(lambda: self._end(strike, harm))
         self._go_on(strike, harm)
 
     def _go_on(self, strike: Strike, harm: Harm) -> None:

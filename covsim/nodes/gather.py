@@ -15,6 +15,7 @@ import simpy
 from covsim.events import Gathered
 from covsim.nodes.board import GatherList
 from covsim.nodes.commons import Commons, object_key
+from covsim.nodes.spent import Spent
 from covsim.protocol.base import Decoded, InvalidPayload
 from covsim.protocol.lineage import Lineage
 from covsim.world.network import Resource
@@ -40,6 +41,7 @@ class Gather:
     round: int
     wanted: GatherList
     own_uid: int | None = None
+    spent: Spent = field(default_factory=Spent)
     submissions: dict[int, Submission] = field(default_factory=dict)
     asked: list[int] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
@@ -76,6 +78,13 @@ class Gather:
         )
         return entered
 
+    def take(self, entered: tuple[Submission, ...]) -> None:
+        """Have what came of a direct exchange, instead of running."""
+        self.submissions = {submission.uid: submission for submission in entered}
+        now_s, uids = self.commons.env.now, tuple(self.submissions)
+        outcome = "complete" if uids else "empty"
+        self.commons.emit(Gathered(now_s, self.node, self.round, outcome, uids, (), 0, 0.0))
+
     def _fill_place(self, uid: int, reserves: Iterator[int], started_s: float) -> Generator[Any, Any, None]:
         """Try the listed peer, then reserves in their order, until a payload is had."""
         try:
@@ -95,12 +104,20 @@ class Gather:
         commons = self.commons
         key = object_key(self.round, uid)
         self.asked.append(uid)
-        yield from wait_for_object(commons, key, commons.clock.put_closes_at(self.round + 1), started_s, self.node)
+        with self.spent.on("idle_arrival_s", commons.env):
+            yield from wait_for_object(commons, key, commons.clock.put_closes_at(self.round + 1), started_s, self.node)
         stored = commons.store.stat(key, self.node)
         if stored is None or not commons.on_time(stored, self.round):
             return False
         if uid != self.own_uid:  # a peer has its own payload at hand
-            stored = yield from commons.store.get(self.node, self.downlink, key, purpose="gather")
+            with self.spent.on("download_s", commons.env):
+                stored = yield from commons.store.get(
+                    self.node,
+                    self.downlink,
+                    key,
+                    purpose="gather",
+                    retrying=lambda: self.spent.instead("download_s", "idle_retry_s", commons.env),
+                )
         if stored is None or not commons.on_time(stored, self.round):  # it may have been overwritten since
             return False
         try:
@@ -122,13 +139,18 @@ class Gather:
         return len(self.submissions) < self.commons.quorum * len(self.wanted.selected)
 
     def _outcome(self) -> str:
-        if self.aborted:
-            return "aborted"
-        if not self.submissions:
-            return "empty"
-        if self._lacks_quorum:
-            return "short"
-        return "complete" if len(self.submissions) == len(self.wanted.selected) else "partial"
+        return outcome_of(self.aborted, len(self.submissions), len(self.wanted.selected), self._lacks_quorum)
+
+
+def outcome_of(aborted: bool, num_read: int, num_listed: int, short: bool) -> str:
+    """The word for what came of a gather."""
+    if aborted:
+        return "aborted"
+    if not num_read:
+        return "empty"
+    if short:
+        return "short"
+    return "complete" if num_read == num_listed else "partial"
 
 
 def wait_for_object(
@@ -146,4 +168,8 @@ def take_outer_step(commons: Commons, lineage: Lineage, entered: tuple[Submissio
     """The history after the gather of a round: a child of `lineage`, or `lineage` itself when nothing was gathered."""
     if not entered:
         return lineage
-    return commons.lineages.child(lineage, [(s.uid, s.sha256, s.decoded) for s in entered], round)
+
+    def step() -> Lineage:
+        return commons.lineages.child(lineage, [(s.uid, s.sha256, s.decoded) for s in entered], round)
+
+    return step() if commons.bundles is None else commons.bundles.child(lineage, entered, step)

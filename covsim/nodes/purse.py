@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from covsim.chain.economics import EconomicsSettings
-from covsim.events import EpochSettled, Event, Registered, Trained, Transferred, WindowOpened
+from covsim.events import EpochSettled, Event, Exchanged, Registered, Trained, Transferred, WindowOpened
 
 _PEER = "peer:"
+_RARE = (WindowOpened, Registered, EpochSettled)
 
 
 @dataclass(slots=True)
@@ -43,16 +44,28 @@ class Purses:
 
     def observe(self, event: Event) -> None:
         """Book an event, if it costs or pays a peer something."""
-        if isinstance(event, WindowOpened):
-            self._round = max(0, event.window - 1)
+        if isinstance(event, Transferred):
+            if event.node.startswith(_PEER):
+                self._moved(event)
+        elif isinstance(event, Exchanged):
+            account = self._now(int(event.node[len(_PEER) :]))
+            account.up_bytes += event.bytes_up
+            account.down_bytes += event.bytes_down
         elif isinstance(event, Trained):
             self.accounts[event.uid][event.round].compute_s += event.compute_s
-        elif isinstance(event, Transferred) and event.node.startswith(_PEER):
-            account = self._now(int(event.node.removeprefix(_PEER)))
-            if event.direction == "up":
-                account.up_bytes += event.num_bytes
-            else:
-                account.down_bytes += event.num_bytes
+        elif isinstance(event, _RARE):
+            self._note(event)
+
+    def _moved(self, event: Transferred) -> None:
+        account = self._now(int(event.node[len(_PEER) :]))
+        if event.direction == "up":
+            account.up_bytes += event.num_bytes
+        else:
+            account.down_bytes += event.num_bytes
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, WindowOpened):
+            self._round = max(0, event.window - 1)
         elif isinstance(event, Registered) and event.uid >= 0:
             self._now(event.uid).registration += event.cost
         elif isinstance(event, EpochSettled):

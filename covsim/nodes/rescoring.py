@@ -23,7 +23,7 @@ from covsim.nodes.books import Books, Office
 from covsim.nodes.chain_node import ChainNode, Member, peer_name
 from covsim.randomness import Streams
 from covsim.scenario.schema import Scenario
-from covsim.world.clock import BlockClock
+from covsim.world.barrier import BarrierClock
 
 Answer = TypeVar("Answer")
 Verb: TypeAlias = Generator[Any, Any, Answer]
@@ -69,6 +69,7 @@ def rescore(
     end_s: float,
     observers: Sequence[Callable[[Event], None]],
     stamps: Stamps | None = None,
+    opened_s: Sequence[float] = (),
 ) -> None:
     """Let validators take their turns under a scenario's rules; observers see what follows.
 
@@ -80,8 +81,9 @@ def rescore(
         observers: see every event.
         stamps: of all payloads, from which follows who is active when a list is put up, a moment after the evidence was
             gathered; None where they are not known: then those count who were active before.
+        opened_s: when each window opened, where that does not follow from the timeline.
     """
-    _Rescoring(scenario, turns, joined, observers, stamps).run(end_s)
+    _Rescoring(scenario, turns, joined, observers, stamps, opened_s).run(end_s)
 
 
 class _Rescoring:
@@ -92,12 +94,15 @@ class _Rescoring:
         joined: Sequence[Joining],
         observers: Sequence[Callable[[Event], None]],
         stamps: Stamps | None,
+        opened_s: Sequence[float],
     ) -> None:
         self.env = simpy.Environment()
         self._scenario, self._joined = scenario, joined
         self._observers = observers
         streams = Streams(scenario.seed)
-        clock = BlockClock(self.env, scenario.timeline)
+        clock = scenario.timeline.clock(self.env)
+        if isinstance(clock, BarrierClock):
+            clock.recall(opened_s)
         self._clock = clock
         self._chain = ChainNode(self.env, clock, scenario.chain, streams, self._emit)
         office = Office(

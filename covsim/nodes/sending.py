@@ -14,6 +14,7 @@ from covsim.nodes.commons import Commons, aside_key, object_key
 from covsim.nodes.spent import Spent
 from covsim.protocol.base import Claims
 from covsim.world.network import Resource
+from covsim.world.store import StoredObject
 
 Answer = TypeVar("Answer")
 Verb: TypeAlias = Generator[Any, Any, Answer]
@@ -35,7 +36,7 @@ class Sender:
         """
         commons = self._commons
         if not early:
-            yield commons.clock.opened(round + 1)
+            yield from self._until_window(uid, round, spent)
         commons.conspiracy.note(uid, round, update)
         payload = yield from self._encoded(f"payload uid={uid} round={round}", uid, round, update, claims, True)
         landed = False
@@ -44,9 +45,9 @@ class Sender:
         finally:  # an upload that was cut has come to nothing
             commons.encoder.settle(uid, landed)
 
-    def encode(self, uid: int, round: int, update: Update, claims: Claims) -> Verb[bytes]:
+    def encode(self, uid: int, round: int, update: Update, claims: Claims, spent: Spent) -> Verb[bytes]:
         """The payload that says an update, when the window is open, made without error feedback."""
-        yield self._commons.clock.opened(round + 1)
+        yield from self._until_window(uid, round, spent)
         return (yield from self._encoded(f"encode uid={uid} round={round}", uid, round, update, claims, False))
 
     def upload(self, uid: int, round: int, payload: bytes, spent: Spent, early: bool = False) -> Verb[bool]:
@@ -56,11 +57,11 @@ class Sender:
         """
         commons = self._commons
         if not early:
-            yield commons.clock.opened(round + 1)
+            yield from self._until_window(uid, round, spent)
+        if commons.collectives is not None:
+            return commons.collectives.hand_in(uid, round, payload)
         with spent.on("upload_s", commons.env):
-            stored = yield from commons.store.put(
-                peer_name(uid), self._uplink, object_key(round, uid), payload, commons.charges.payload(len(payload))
-            )
+            stored = yield from self._put(uid, round, payload, spent)
         if stored is None:
             return False
         on_time, sha256 = commons.on_time(stored, round), hashlib.sha256(payload).hexdigest()
@@ -80,12 +81,37 @@ class Sender:
         )
         return on_time
 
+    def _put(self, uid: int, round: int, payload: bytes, spent: Spent) -> Verb[StoredObject | None]:
+        """Upload a payload; None if nothing came of it."""
+        commons, node, key = self._commons, peer_name(uid), object_key(round, uid)
+        size = commons.charges.payload(len(payload))
+        if commons.bundles is not None:
+            return (yield from commons.bundles.put(node, self._uplink, key, payload, size))
+        return (
+            yield from commons.store.put(
+                node,
+                self._uplink,
+                key,
+                payload,
+                size,
+                retrying=lambda: spent.instead("upload_s", "idle_retry_s", commons.env),
+            )
+        )
+
     def put(self, uid: int, round: int, name: str, payload: bytes, spent: Spent) -> Verb[None]:
         """Upload bytes beside a payload, at once; nobody reads them."""
         commons = self._commons
         key, size = aside_key(round, uid, name), commons.charges.payload(len(payload))
         with spent.on("upload_s", commons.env):
             yield from commons.store.put(peer_name(uid), self._uplink, key, payload, size, purpose="aside")
+
+    def _until_window(self, uid: int, round: int, spent: Spent) -> Verb[None]:
+        """Have nothing more to do before the window of a round's payloads, and wait until it opens."""
+        commons = self._commons
+        if commons.bundles is not None and commons.clock.opens_at(round + 1) <= commons.env.now:
+            return
+        with spent.on("idle_window_s", commons.env):
+            yield commons.clock.ready(peer_name(uid), round + 1)
 
     def _encoded(self, label: str, uid: int, round: int, update: Update, claims: Claims, feedback: bool) -> Verb[bytes]:
         """The payload of an update, through the seam."""

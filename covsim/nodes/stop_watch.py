@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import simpy
 
 from covsim.events import (
+    BatchCut,
     Event,
     HeldOutMeasured,
     NodeLeft,
@@ -36,30 +38,56 @@ class StopWatch:
         self._settled: dict[int, int] = {}
         self._taking_part = {spec.uid for spec in specs if spec.membership.first_round == 0}
         self._changes = {0: len(self._taking_part) + len(scenario.validators)}  # by round: who comes, less who goes
+        self._notes: dict[type[Event], Callable[[Any], None]] = {
+            BatchCut: self._batch_cut,
+            Trained: self._trained,
+            Submitted: self._submitted,
+            HeldOutMeasured: self._measured,
+            RoundSettled: self._done,
+            RoundSkipped: self._done,
+            ValidatorSettled: self._done,
+            PeerEntered: self._entered,
+            NodeLeft: self._gone,
+            PeerCrashed: self._gone,
+        }
         if self._stop.simulated is not None:
             env.timeout(self._stop.simulated).callbacks.append(lambda _: self._reach("simulated"))
 
     def observe(self, event: Event) -> None:
         """Take note of one event."""
-        stop = self._stop
-        if isinstance(event, Trained):
-            self._tokens += event.steps * self._tokens_per_step
-            if stop.tokens is not None and self._tokens >= stop.tokens:
-                self._reach("tokens")
-        elif isinstance(event, Submitted):
-            self._bytes += event.num_bytes
-            if stop.bytes is not None and self._bytes >= stop.bytes:
-                self._reach("bytes")
-        elif isinstance(event, HeldOutMeasured):
-            if stop.loss is not None and event.loss <= stop.loss:
-                self._reach("loss")
-        elif isinstance(event, RoundSettled | RoundSkipped | ValidatorSettled):
-            self._settled[event.round] = self._settled.get(event.round, 0) + 1
+        note = self._notes.get(type(event))
+        if note is not None:
+            note(event)
+
+    def _batch_cut(self, event: BatchCut) -> None:
+        """What the steps, counted as whole ones, lack."""
+        self._tokens -= event.steps * (self._tokens_per_step - self._tokens_per_step * event.batch // event.whole)
+
+    def _trained(self, event: Trained) -> None:
+        self._tokens += event.steps * self._tokens_per_step
+        if self._stop.tokens is not None and self._tokens >= self._stop.tokens:
+            self._reach("tokens")
+
+    def _submitted(self, event: Submitted) -> None:
+        self._bytes += event.num_bytes
+        if self._stop.bytes is not None and self._bytes >= self._stop.bytes:
+            self._reach("bytes")
+
+    def _measured(self, event: HeldOutMeasured) -> None:
+        if self._stop.loss is not None and event.loss <= self._stop.loss:
+            self._reach("loss")
+
+    def _done(self, event: RoundSettled | RoundSkipped | ValidatorSettled) -> None:
+        self._settled[event.round] = self._settled.get(event.round, 0) + 1
+        if event.round == self.rounds_settled:
             self._count()
-        elif isinstance(event, PeerEntered):
-            self._taking_part.add(event.uid)
-            self._change(event.round, 1)
-        elif isinstance(event, NodeLeft | PeerCrashed) and event.uid in self._taking_part:
+
+    def _entered(self, event: PeerEntered) -> None:
+        self._taking_part.add(event.uid)
+        self._change(event.round, 1)
+
+    def _gone(self, event: NodeLeft | PeerCrashed) -> None:
+        if event.uid in self._taking_part:
             self._taking_part.remove(event.uid)
             self._change(event.round + isinstance(event, NodeLeft), -1)  # a crash leaves its round undone
             self._count()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import simpy
-import torch
 
 from covsim.behaviors.base import ValidatorBehavior
 from covsim.events import HeldOutMeasured, OuterStepTaken, Probed, ValidatorSettled
@@ -15,7 +14,6 @@ from covsim.gauntlet.selection import whom_to_evaluate
 from covsim.nodes.books import Books, Office
 from covsim.nodes.checkpoints import CatchUp, put_checkpoint
 from covsim.nodes.commons import Commons, object_key
-from covsim.nodes.diagnostics import compare_updates, widest_gap
 from covsim.nodes.examination import Examination, Examiner, Seen, held_out_loss
 from covsim.nodes.gather import Gather, Submission, take_outer_step
 from covsim.protocol.base import InvalidPayload
@@ -64,8 +62,7 @@ class Validator:
         self._way: CatchUp | None = None  # while it catches up
         self._upload: simpy.Process | None = None  # of a checkpoint
         self._farthest = math.nan
-        self._last_step = torch.zeros_like(self.lineage.theta)  # [N]
-        self._average_step = torch.zeros(len(examination.sync_positions))  # [S]
+        self._stride = examination.measures.stride()
 
     @property
     def oldest_wanted(self) -> int:
@@ -83,7 +80,7 @@ class Validator:
             yield self._commons.clock.opened(self.round + 1)
             self.online, self._seen = True, None
             if self.measures:
-                self._farthest = widest_gap(list(self._lineages().values()), self.lineage, self._last_step)
+                self._farthest = self._stride.widest_gap(list(self._lineages().values()), self.lineage)
             yield from self._behavior.play_round(self)
             if self.measures and (self.round + 1) % self._examination.held_out_every == 0:
                 self._measure_progress()
@@ -109,6 +106,11 @@ class Validator:
         commons = self._commons
         wanted = commons.board.in_force(self.round + 1)
         gather = Gather(commons, self.name, self.downlink, self.round, wanted)
+        if commons.collectives is not None:
+            entered = yield from commons.collectives.watch(self.round)
+            gather.take(entered)
+            self._seen = Seen(wanted, gather, entered, valid=dict(gather.submissions))
+            return bool(entered)
         entered = yield from gather.run()
         yield commons.until(commons.clock.put_closes_at(self.round + 1))
         self._seen = Seen(wanted, gather, entered, valid=dict(gather.submissions))
@@ -117,11 +119,15 @@ class Validator:
     def evaluate(self) -> Verb[None]:
         """Draw, fetch, measure, judge.
 
-        A round whose gather brought nothing is not judged, unless `quirks.empty_gather_judged`; one whose gather was
+        Of a direct exchange nothing is measured, and all whose payloads entered are worth the same. A round whose
+        gather brought nothing is not judged, unless `quirks.empty_gather_judged`; one whose gather was
         aborted is not, as on the live network.
         """
         commons, seen = self._commons, self._seen
         assert seen is not None, "a validator evaluates what it has gathered"
+        if commons.collectives is not None:
+            self._books.pay_equally(self.round, [submission.uid for submission in seen.entered])
+            return
         if not seen.entered and (seen.gather.aborted or not self._examination.rules.quirks.empty_gather_judged):
             return
         active = self._active()
@@ -129,7 +135,7 @@ class Validator:
         measured = [uid for uid in seen.drawn if uid in seen.valid]
         began_s = commons.env.now
         yield commons.env.timeout(commons.charges.evaluation_s * len(measured))
-        examiner = Examiner(commons, self._examination, self.label, self.round, self.lineage, self._average_step, seen)
+        examiner = Examiner(commons, self._examination, self.label, self.round, self.lineage, self._stride, seen)
         evidence = examiner.evidence(measured, examiner.losses(measured))
         self._books.judge(evidence, self.round, active, len(seen.drawn), commons.env.now - began_s)
 
@@ -149,11 +155,7 @@ class Validator:
         self.lineage, self._stepped = take_outer_step(commons, before, entered, self.round), self.round
         if not entered:
             return
-        self._last_step = self.lineage.theta - before.theta
-        moved = self._last_step[self._examination.sync_positions].abs()
-        kept = self._examination.rules.sync.average_decay
-        first = not bool(self._average_step.any())
-        self._average_step = moved if first else kept * self._average_step + (1 - kept) * moved
+        self._stride.take(before, self.lineage)
         commons.emit(OuterStepTaken(commons.env.now, self.name, self.round, self.lineage.key))
 
     def sit_out(self) -> Verb[None]:
@@ -223,20 +225,12 @@ class Validator:
         entered = () if self._seen is None else self._seen.entered
         loss = held_out_loss(commons, examination, self.lineage, f"round={self.round}")
         commons.emit(HeldOutMeasured(commons.env.now, self.name, self.round, self.lineage.key, loss))
-        commons.emit(
-            compare_updates(
-                commons.env.now,
-                self.round,
-                entered,
-                examination.honest,
-                commons.exchange.layout.num_parameters,
-                self._farthest,
-            )
-        )
+        measures, farthest = examination.measures, self._farthest
+        commons.emit(measures.compare(commons.env.now, self.round, entered, examination.honest, farthest))
         updates = {submission.uid: submission.decoded for submission in entered}
-        for name, probe in examination.probes.items():
+        for name in measures.probes:
             label = f"probe {name} round={self.round}"
-            (value,) = commons.seam.numbers(label, lambda probe=probe: [probe.look(updates)])  # type: ignore[misc]
+            (value,) = commons.seam.numbers(label, lambda name=name: [measures.probe(name, updates)])  # type: ignore[misc]
             commons.emit(Probed(commons.env.now, self.round, name, value))
 
 

@@ -19,12 +19,14 @@ from covsim.events import (
     EpochSettled,
     Evaluated,
     Event,
+    Exchanged,
     Gathered,
     HeldOutMeasured,
     ListPublished,
     NodeJoined,
     ObjectDamaged,
     OuterStepTaken,
+    PeerEntered,
     RoundSettled,
     RunStopped,
     Scored,
@@ -35,6 +37,7 @@ from covsim.events import (
     WeightsSet,
     WindowOpened,
 )
+from covsim.nodes.spent import IDLE
 
 _ROUNDING = 1e-6
 """Relative error that sums of times and bytes may gather."""
@@ -48,18 +51,19 @@ class Checker(ABC):
         """Take note of an event. Raises AssertionError if it breaks the rule."""
 
 
-def all_checkers(*, put_window_s: float) -> list[Checker]:
+def all_checkers(*, put_window_s: float, direct: bool = False) -> list[Checker]:
     """A fresh set of all checkers, for one run.
 
     Args:
         put_window_s: how long after a window's opening a payload still counts.
+        direct: whether payloads go from peer to peer, and not through the store.
     """
     return [
         TimeNeverGoesBack(),
-        BytesAreConserved(),
+        BytesAreConserved(direct),
         LinksAreNotExceeded(),
         StampsDecide(put_window_s),
-        OnlyPassedPayloadsEnter(),
+        OnlyPassedPayloadsEnter(direct),
         WeightsAreShares(),
         EqualHistoriesAgree(),
         SpansAddUp(),
@@ -78,7 +82,7 @@ class TimeNeverGoesBack(Checker):
         assert math.isfinite(event.time_s), f"{_name(event)} at {event.time_s} s"
         assert event.time_s >= self.now_s, f"time went back from {self.now_s} s to {event.time_s} s: {event}"
         self.now_s = event.time_s
-        if isinstance(event, Transferred | RoundSettled):
+        if isinstance(event, Transferred | Exchanged | RoundSettled):
             assert event.started_s <= event.time_s, f"it ended before it began: {event}"
         if isinstance(event, StoreClockSet):
             self.most_ahead_s = max(self.most_ahead_s, event.ahead_s)
@@ -89,11 +93,19 @@ class TimeNeverGoesBack(Checker):
 
 @dataclass
 class BytesAreConserved(Checker):
-    """What was sent arrived or was lost: uploads become objects of their size, downloads read one that is there."""
+    """What was sent arrived or was lost: uploads become objects of their size, downloads read one that is there.
 
+    In every attempt at a direct exchange as much is received as is sent, over all its members.
+    """
+
+    direct: bool = False
     sizes: dict[str, set[float]] = field(default_factory=lambda: defaultdict(set))
+    of_round: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # all that was ever put for it
     uploaded: dict[float, list[float]] = field(default_factory=lambda: defaultdict(list))  # by stamp
     clock_ahead_s: float = 0.0
+    exchanged: dict[tuple[int, float, float], list[tuple[float, float]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # by round, start and end
 
     def observe(self, event: Event) -> None:
         if isinstance(event, StoreClockSet):
@@ -106,15 +118,26 @@ class BytesAreConserved(Checker):
                 self._sent(event)
             else:
                 self._read(event)
+        elif isinstance(event, Submitted) and self.direct:
+            for name in (f"uid-{event.uid}", "sum"):
+                self.sizes[f"round-{event.round}/{name}"].add(event.num_bytes)
         elif isinstance(event, Submitted):
             self._arrived(event)
+        elif isinstance(event, Exchanged):
+            assert min(event.bytes_up, event.bytes_down) >= 0, f"negative bytes: {event}"
+            attempt = self.exchanged[event.round, event.started_s, event.time_s]
+            attempt.append((event.bytes_up, event.bytes_down))
         elif isinstance(event, RunStopped):
+            for which, moved in self.exchanged.items():
+                sent, received = (math.fsum(each) for each in zip(*moved, strict=True))
+                assert _close(sent, received), f"sent {sent:.0f}, received {received:.0f} bytes in {which}"
             vanished = {at_s: sizes for at_s, sizes in self.uploaded.items() if sizes and at_s < event.time_s}
             assert not vanished, f"uploads that became no submission, by time: {vanished}"
 
     def _sent(self, event: Transferred) -> None:
         if event.complete:
             self.sizes[event.key].add(event.num_bytes)
+            self.of_round[event.key.partition("/")[0]] += event.num_bytes
             if event.purpose == "submit":
                 self.uploaded[event.time_s + self.clock_ahead_s].append(event.num_bytes)
 
@@ -125,6 +148,10 @@ class BytesAreConserved(Checker):
         waiting.remove(match)
 
     def _read(self, event: Transferred) -> None:
+        if "/" not in event.key:  # a gather in one
+            most = self.of_round[event.key] * (1 + _ROUNDING)
+            assert event.num_bytes <= most, f"more was gathered than there was: {event}"
+            return
         sizes = self.sizes.get(event.key)
         assert sizes, f"an object was read that nobody had stored: {event}"
         if event.complete:
@@ -146,19 +173,22 @@ class LinksAreNotExceeded(Checker):
             self.links[event.node, "up"] = event.uplink_bits_per_s
             self.links[event.node, "down"] = event.downlink_bits_per_s
         elif isinstance(event, Transferred):
-            self._moved(event)
+            self._moved(event, event.direction, event.num_bytes)
+        elif isinstance(event, Exchanged):
+            self._moved(event, "up", event.bytes_up)
+            self._moved(event, "down", event.bytes_down)
 
-    def _moved(self, event: Transferred) -> None:
-        link = self.links.get((event.node, event.direction))
+    def _moved(self, event: Transferred | Exchanged, direction: str, num_bytes: float) -> None:
+        link = self.links.get((event.node, direction))
         assert link is not None, f"a node that never joined moves bytes: {event}"
-        begun = self.recent[event.node, event.direction]  # by start: (started_s, bits)
-        insort(begun, (event.started_s, 8 * event.num_bytes))
+        begun = self.recent[event.node, direction]  # by start: (started_s, bits)
+        insort(begun, (event.started_s, 8 * num_bytes))
         bits = 0.0
         for started_s, moved in reversed(begun):
             bits += moved
             allowed = link * (event.time_s - started_s)
             assert bits <= allowed * (1 + _ROUNDING) + 1, (
-                f"{event.node} moved {bits:.0f} bits {event.direction} in {event.time_s - started_s:.3f} s, "
+                f"{event.node} moved {bits:.0f} bits {direction} in {event.time_s - started_s:.3f} s, "
                 f"its link allows {allowed:.0f}"
             )
         del begun[: -self.latest]
@@ -192,8 +222,12 @@ class StampsDecide(Checker):
 
 @dataclass
 class OnlyPassedPayloadsEnter(Checker):
-    """Who enters a gather was listed and on time, and no outer step is taken without a gather that had somebody."""
+    """Who enters a gather was listed and on time, and no outer step is taken without a gather that had somebody.
 
+    A direct exchange has no list.
+    """
+
+    direct: bool = False
     window: int = 0
     published: list[ListPublished] = field(default_factory=list)
     on_time: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
@@ -222,7 +256,7 @@ class OnlyPassedPayloadsEnter(Checker):
         early = set(event.uids) - self.on_time[event.round]
         assert not early, f"payloads entered that were not on time, of uids {sorted(early)}: {event}"
         strangers = {*event.uids, *event.missing} - self._listed_in(event.round + 1)
-        assert not strangers, f"asked without being listed, uids {sorted(strangers)}: {event}"
+        assert self.direct or not strangers, f"asked without being listed, uids {sorted(strangers)}: {event}"
         nothing = event.outcome in ("aborted", "empty", "short")
         assert nothing == (not event.uids), f"outcome and uids disagree: {event}"
         if event.uids:
@@ -293,21 +327,25 @@ class EqualHistoriesAgree(Checker):
 
 @dataclass
 class SpansAddUp(Checker):
-    """A peer plays each round once, in order, and its spans of time add up; nobody does more steps than it wanted.
+    """A peer plays each round once, in order, and every second is in one span; nobody does more steps than it wanted.
 
-    Who catches up takes outer steps again, in rounds that it had lost.
+    Compute, upload, download and the causes of idle time add up to the round to a nanosecond (and to the rounding of
+    the times themselves), and a round begins at the very instant at which the one before was settled, or the peer
+    entered: so they add up to all the time for which a peer takes part. Who catches up takes outer steps again, in
+    rounds that it had lost.
     """
 
     settled: dict[int, int] = field(default_factory=dict)
+    settled_s: dict[int, float] = field(default_factory=dict)
     outer_steps: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def observe(self, event: Event) -> None:
         if isinstance(event, RoundSettled):
-            spans = (event.compute_s, event.upload_s, event.download_s, event.idle_s)
-            assert min(spans) >= -_ROUNDING, f"a negative span of time: {event}"
-            assert _close(math.fsum(spans), event.time_s - event.started_s), f"the spans do not add up: {event}"
+            self._add_up(event)
             assert event.round > self.settled.get(event.uid, -1), f"a round was settled again: {event}"
             self.settled[event.uid] = event.round
+        elif isinstance(event, NodeJoined | PeerEntered):
+            self.settled_s[event.uid] = event.time_s
         elif isinstance(event, Trained):
             assert 0 <= event.steps <= event.wanted, f"steps out of bounds: {event}"
         elif isinstance(event, OuterStepTaken):
@@ -316,6 +354,18 @@ class SpansAddUp(Checker):
         elif isinstance(event, CaughtUp):
             for key in [(node, round) for node, round in self.outer_steps if node == event.node]:
                 del self.outer_steps[key]
+
+    def _add_up(self, event: RoundSettled) -> None:
+        idle = [getattr(event, cause) for cause in IDLE]
+        spans = (event.compute_s, event.upload_s, event.download_s, *idle)
+        assert min(spans) >= 0, f"a negative span of time: {event}"
+        exact = 1e-9 + 2 * math.ulp(event.time_s)
+        assert abs(math.fsum(idle) - event.idle_s) <= exact, f"the causes of idle time do not add up: {event}"
+        lasted_s = event.time_s - event.started_s
+        assert abs(math.fsum(spans) - lasted_s) <= exact, f"the spans do not add up: {event}"
+        before_s = self.settled_s.get(event.uid, event.started_s)
+        assert event.started_s == before_s, f"the last round was settled at {before_s} s: {event}"
+        self.settled_s[event.uid] = event.time_s
 
 
 @dataclass

@@ -3,28 +3,51 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from covsim.chain.economics import EconomicsSettings
-from covsim.events import Event, FaultBegan, HeldOutMeasured, NodeJoined, ReadFailed, Transferred, WindowOpened
+from covsim.events import (
+    Event,
+    Exchanged,
+    FaultBegan,
+    Gathered,
+    HeldOutMeasured,
+    NodeJoined,
+    OuterStepTaken,
+    ReadFailed,
+    RoundSettled,
+    Submitted,
+    Trained,
+    Transferred,
+    WindowOpened,
+)
 from covsim.nodes.purse import Purses
+from covsim.record.columns import Columns
 from covsim.scenario.sections import by_stake
 
 Level = Literal["summary", "rounds", "transfers"]
+OF_EVERY_PEER = (Trained, Submitted, Gathered, OuterStepTaken, RoundSettled)
+"""Events that every peer has in every round."""
+
+_SINGLE = {Transferred, ReadFailed}
+_NOTED = {Transferred, Exchanged, ReadFailed, WindowOpened, HeldOutMeasured}
+
 EventType = TypeVar("EventType", bound=Event)
 
 
 class Traffic(NamedTuple):
-    """Bytes that nodes sent to the store and fetched from it, as charged; cut transfers count what they moved."""
+    """Bytes that nodes sent and received over their links, as charged; cut transfers count what they moved."""
 
     up: float = 0.0
     down: float = 0.0
 
-    def plus(self, moved: Transferred) -> Traffic:
-        """The sum after one more transfer."""
+    def plus(self, moved: Transferred | Exchanged) -> Traffic:
+        """The sum after one more transfer, or one peer's part in a direct exchange."""
+        if isinstance(moved, Exchanged):
+            return Traffic(self.up + moved.bytes_up, self.down + moved.bytes_down)
         if moved.direction == "up":
             return Traffic(self.up + moved.num_bytes, self.down)
         return Traffic(self.up, self.down + moved.num_bytes)
@@ -66,25 +89,33 @@ class Recorder:
         self.traffic_of_window: dict[int, Traffic] = {}
         self.losses: list[LossPoint] = []
         self._log: list[Event] = []
-        self._by_type: dict[type[Event], list[Any]] = defaultdict(list)
+        self._by_type: dict[type[Event], list[Any] | Columns[Any]] = defaultdict(list)
+        if level == "summary":  # which keeps no event for a log of its own
+            self._by_type |= {kind: Columns(kind) for kind in OF_EVERY_PEER}
 
     def observe(self, event: Event) -> None:
         """Remember an event, as far as the level asks for it."""
         self.purses.observe(event)
-        if isinstance(event, WindowOpened):
-            self.window = event.window
-        elif isinstance(event, HeldOutMeasured):
-            self.losses.append(LossPoint(event, self.traffic))
-        elif isinstance(event, Transferred):
-            self.traffic = self.traffic.plus(event)
-            self.traffic_of_window[self.window] = self.traffic_of_window.get(self.window, Traffic()).plus(event)
-        if self.level != "transfers" and isinstance(event, Transferred | ReadFailed):
-            return
-        self._by_type[type(event)].append(event)
+        kind = type(event)
+        if kind in _NOTED:
+            self._note(event)
+            if self.level != "transfers" and kind in _SINGLE:
+                return
+        self._by_type[kind].append(event)
         if self.level != "summary":
             self._log.append(event)
 
-    def of(self, kind: type[EventType]) -> list[EventType]:
+    def _note(self, event: Event) -> None:
+        """Keep what is asked for between events: the window, the bytes until now, and those at each measurement."""
+        if isinstance(event, Transferred | Exchanged):
+            self.traffic = self.traffic.plus(event)
+            self.traffic_of_window[self.window] = self.traffic_of_window.get(self.window, Traffic()).plus(event)
+        elif isinstance(event, WindowOpened):
+            self.window = event.window
+        elif isinstance(event, HeldOutMeasured):
+            self.losses.append(LossPoint(event, self.traffic))
+
+    def of(self, kind: type[EventType]) -> Sequence[EventType]:
         """All events of one type, in the order in which they happened."""
         return self._by_type[kind]
 

@@ -18,6 +18,7 @@ from covsim.events import (
     EpochSettled,
     Evaluated,
     Event,
+    Exchanged,
     ListPublished,
     NodeJoined,
     Registered,
@@ -89,7 +90,7 @@ class Outcome:
         return cls(verdicts, lists, epochs, slots, prices)
 
 
-_WORK = (WindowOpened, Trained, Transferred)
+_WORK = (WindowOpened, Trained, Transferred, Exchanged)
 _KINDS = (
     *(Evaluated, ListPublished, EpochSettled, NodeJoined, Registered, RunStopped, Scored, Submitted, ValidatorSettled),
 )
@@ -107,7 +108,8 @@ def open_case(path: Path) -> Case:
 def outcome(case: Case, scenario: Scenario) -> Outcome:
     """What a scenario's rules make of a case's evidence."""
     events: list[Event] = []
-    rescore(scenario, case.turns, case.joined, case.end_s, [events.append], case.stamps)
+    opened_s = [event.time_s for event in case.work if isinstance(event, WindowOpened)]
+    rescore(scenario, case.turns, case.joined, case.end_s, [events.append], case.stamps, opened_s)
     return Outcome.of(events, scenario.economics)
 
 
@@ -174,6 +176,10 @@ def _of_run(folder: Path) -> Case:
         scenario = scenario_of(folder)
     except CannotResume as error:
         raise CannotRescore(f"{folder}: no run to score again here (it has no readable resolved.yaml)") from error
+    if scenario.topology.direct:
+        raise CannotRescore(
+            f"{folder}: over a {scenario.topology.kind} nothing was measured that could be judged again"
+        )
     table, log = folder / "evidence.parquet", folder / "events.jsonl.gz"
     if not table.is_file() or not log.is_file():
         raise CannotRescore(f"{folder}: it has no evidence; it was recorded at level {scenario.record.level}, or cut")

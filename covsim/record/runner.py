@@ -6,6 +6,7 @@ at a time works in a folder, see `record.lock`.
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import shlex
@@ -25,17 +26,19 @@ from covsim.events import Digest, Event
 from covsim.record.checkpoint import Checkpoint, DamagedCheckpoint, newest_checkpoint, save_checkpoint
 from covsim.record.files import file_sha256, write_json, write_text, write_whole
 from covsim.record.interrupts import interrupts
+from covsim.record.layered_run import write_layered
 from covsim.record.lock import LOCK, FolderInUse, locked
 from covsim.record.provenance import provenance
 from covsim.record.recorder import Recorder
 from covsim.record.summary import summary
-from covsim.record.tape import Tape, TapeMismatch
+from covsim.record.tape import NoTape, Tape, TapeMismatch
 from covsim.scenario import Scenario, ScenarioError, load
 from covsim.scenario.deployment import num_parameters
 from covsim.scenario.faults import labels
 from covsim.scenario.resolve import resolved_text, run_id, with_files_as_they_are
 from covsim.simulation import Simulation
 from covsim.sources import SourceError
+from covsim.world.layers import Layered
 
 Observer = Callable[[Event], None]
 
@@ -196,7 +199,12 @@ def _execute(
     observers: Sequence[Observer],
     interrupted: Callable[[], bool],
 ) -> Run:
-    with closing(Tape(_tape_of(folder), checkpoint.tape_position if checkpoint else 0)) as tape:
+    if isinstance(scenario.timeline, Layered):
+        if not write_layered(scenario, identity, folder, observers, interrupted):
+            raise Interrupted(folder)
+        return Run(folder, _finished(folder) or {})
+    trains = scenario.learning.kind == "trained"
+    with closing(Tape(_tape_of(folder), checkpoint.tape_position if checkpoint else 0) if trains else NoTape()) as tape:
         return _Execution(scenario, identity, folder, tape, checkpoint, observers).finish(interrupted)
 
 
@@ -208,7 +216,7 @@ class _Execution:
         scenario: Scenario,
         identity: str,
         folder: Path,
-        tape: Tape,
+        tape: Tape | NoTape,
         checkpoint: Checkpoint | None,
         observers: Sequence[Observer],
     ) -> None:
@@ -234,7 +242,10 @@ class _Execution:
     def finish(self, interrupted: Callable[[], bool]) -> Run:
         """Run to the end and write everything. Raises Interrupted."""
         self._replay(interrupted)
-        self._run_live(interrupted)
+        try:
+            self._run_live(interrupted)
+        finally:
+            gc.unfreeze()
         self._simulation.finish(self._tape_sha256)
         done = Run(self._folder, self._write_results())
         if interrupted():  # too late for this run, which is whole; not for what was to come after it
@@ -268,11 +279,14 @@ class _Execution:
     def _run_live(self, interrupted: Callable[[], bool]) -> None:
         simulation, every_s = self._simulation, self._scenario.record.checkpoint
         last_saved = time.perf_counter()
+        gc.collect()
+        gc.freeze()  # peers, links and the chain's accounts live as long as the run: nobody need look at them again
         while not simulation.finished:
             simulation.step()
             due = interrupted() or time.perf_counter() - last_saved >= every_s
             if due and simulation.quiescent and not simulation.finished:
-                self._save_checkpoint()
+                if isinstance(self._tape, Tape):  # else a resumed run begins anew
+                    self._save_checkpoint()
                 last_saved = time.perf_counter()
                 if interrupted():
                     raise Interrupted(self._folder)
@@ -305,40 +319,60 @@ class _Execution:
         return self._earlier_total_s + time.perf_counter() - self._began
 
     def _tape_sha256(self) -> str:
-        """Of the tape as it is now, when the last answer is on it."""
+        """Of the tape as it is now, when the last answer is on it; empty without one."""
+        if isinstance(self._tape, NoTape):
+            return ""
         self._tape.sync()
         return file_sha256(_tape_of(self._folder))
 
     def _write_results(self) -> dict[str, Any]:
         """Final parameters, tables, provenance; the summary last, for it marks the run as whole."""
         scenario, simulation, folder = self._scenario, self._simulation, self._folder
-        device = simulation.final_theta.device
-        theta = simulation.final_theta.cpu()
-        self._digest.add_final(theta.numpy().tobytes())
-        tensors = _by_name(theta, scenario.model.shapes)
-        write_whole(folder / "final.safetensors", lambda part: save_file(tensors, part))
+        learning, lineage = simulation.learning, simulation.lead.lineage
+        self._digest.add_final(simulation.final_content)
+        theta = learning.weights(lineage)
+        if theta is not None:
+            tensors = _by_name(theta, scenario.model.shapes)
+            write_whole(folder / "final.safetensors", lambda part: save_file(tensors, part))
+        device = torch.device("cpu") if theta is None else lineage.theta.device
         self._recorder.write(folder)
         write_whole(folder / "ledger.jsonl", lambda part: write_ledger(part, simulation.commons.chain.chain.blocks))
-        charges, bigram_nats = simulation.charges, simulation.corpus.bigram_nats()
         write_json(folder / "provenance.json", provenance(self._identity, self._total_wall_s, device))
-        result = summary(
-            self._recorder,
-            scenario,
-            digest=self._digest,
-            payload_bytes=charges.regular_deployment_bytes,
-            compression_ratio=_compression(num_parameters(scenario.charged_tensors), charges.regular_deployment_bytes),
-            compression_ratio_model=_compression(len(theta), charges.regular_model_bytes),
-            training_wall_s=self._training_wall_s,
-            total_wall_s=self._total_wall_s,
-            tokens_are_bytes=simulation.corpus.tokens_are_bytes,
-            diagnostics={"bigram_nats": math.nan if bigram_nats is None else bigram_nats},
-            faults=labels(scenario.faults),
-        )
-        blocks = simulation.commons.chain.chain.blocks
-        result |= {"ledger.blocks": len(blocks), "ledger.head": blocks[-1].sha256}
+        result = summary_of(simulation, self._recorder, self._digest, self._training_wall_s, self._total_wall_s)
         write_json(folder / "summary.json", result)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # there is nothing left to resume
         return _finished(folder) or {}
+
+
+def summary_of(
+    simulation: Simulation, recorder: Recorder, digest: Digest, training_wall_s: float, total_wall_s: float
+) -> dict[str, Any]:
+    """The content of summary.json for a simulation that is finished; the digest holds its end already."""
+    scenario, learning, charges = simulation.scenario, simulation.learning, simulation.charges
+    bigram_nats = learning.bigram_nats()
+    deployed, sent = num_parameters(scenario.charged_tensors), charges.regular_deployment_bytes
+    result = summary(
+        recorder,
+        scenario,
+        digest=digest,
+        payload_bytes=sent,
+        compression_ratio=_compression(deployed, sent),
+        compression_ratio_model=_compression(_size(scenario), charges.regular_model_bytes),
+        training_wall_s=training_wall_s,
+        total_wall_s=total_wall_s,
+        tokens_are_bytes=learning.tokens_are_bytes,
+        diagnostics={"bigram_nats": math.nan if bigram_nats is None else bigram_nats},
+        faults=labels(scenario.faults),
+    )
+    if scenario.learning.kind != "trained":
+        result["learning"] = scenario.learning.kind  # no loss of this run was measured
+    blocks = simulation.commons.chain.chain.blocks
+    return result | {"ledger.blocks": len(blocks), "ledger.head": blocks[-1].sha256}
+
+
+def _size(scenario: Scenario) -> int:
+    """Parameters of the model."""
+    return sum(math.prod(shape) for shape in scenario.model.shapes.values())
 
 
 def _compression(num_parameters: int, payload_bytes: float) -> float:

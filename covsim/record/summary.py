@@ -124,10 +124,10 @@ def summary(
 
 def _loss(recorder: Recorder, tokens_are_bytes: bool) -> dict[str, Any]:
     measured = [point.measured for point in views.lead_losses(recorder)]
-    last = views.losses_of_lineages(recorder)[views.settled_rounds(recorder) - 1]
+    last = views.losses_of_lineages(recorder)[views.settled_rounds(recorder) - 1] or [math.nan]
     final = _mean([event.loss for event in measured if event.round >= 0][-FINAL_ROUNDS:])
     return {
-        "loss.initial": measured[0].loss,
+        "loss.initial": measured[0].loss if measured else math.nan,  # on a layered timeline nobody learns
         "loss.final": final,
         "loss.spread": max(last) - min(last),
         "bits_per_byte.final": final / math.log(2) if tokens_are_bytes else math.nan,
@@ -148,7 +148,17 @@ def _reached(recorder: Recorder) -> dict[str, float]:
 def _time(recorder: Recorder) -> dict[str, float]:
     settled = recorder.of(RoundSettled)
     compute_s = math.fsum(event.compute_s for event in settled)
-    communication_s = math.fsum(event.upload_s + event.download_s for event in settled)
+    communication_s = math.fsum(
+        span
+        for event in settled
+        for span in (
+            event.upload_s,
+            event.download_s,
+            event.idle_exchange_s,
+            event.idle_retry_s,
+            event.idle_arrival_s,
+        )
+    )
     all_s = math.fsum(event.time_s - event.started_s for event in settled)
     (stopped,) = recorder.of(RunStopped)
     return {

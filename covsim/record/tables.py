@@ -26,6 +26,7 @@ from typing import Any
 import pandas as pd
 
 from covsim.events import (
+    BatchCut,
     EpochSettled,
     Evaluated,
     Event,
@@ -41,7 +42,9 @@ from covsim.events import (
     WeightsSet,
     WindowOpened,
 )
+from covsim.nodes.spent import IDLE
 from covsim.record import views
+from covsim.record.columns import Columns
 from covsim.record.payout import payouts
 from covsim.record.recorder import Recorder
 
@@ -63,12 +66,12 @@ _TEXT = [
 _BURNED = -1  # stands for the owner's slot in the uid column of weights
 _SEEN = ["evaluated", "on_gather_list", "asked_as_reserve", "gathered"]
 _FLAGS = ["on_time", "skipped", "contributed", "complete", "active", *_SEEN]
-_WHOLE = ["round", "uid", "steps", "wanted", "overlap_with", "model_bytes", "height", "blocks"]
+_WHOLE = ["round", "uid", "steps", "wanted", "batch", "overlap_with", "model_bytes", "height", "blocks"]
 _LOSSES = ["own_before", "own_after", "random_before", "random_after"]
 _EVIDENCE = [*_LOSSES, "overlap", "overlap_with", "overlap_stored_s", "steps_behind"]
 _STANDING = ["indicator_average", "mu", "sigma", "final_score"]
 _VERDICT = ["gradient_score", "indicator", *_STANDING, *(f"{name}_before" for name in _STANDING)]
-_ROUND_OF_KEY = re.compile(r"round-([0-9]+)/")
+_ROUND_OF_KEY = re.compile(r"round-([0-9]+)(?:/|$)")
 
 
 def rounds(recorder: Recorder) -> pd.DataFrame:
@@ -104,12 +107,13 @@ def peers(recorder: Recorder) -> pd.DataFrame:
     spans = [range(views.settled_rounds(recorder)), sorted(recorder.peers)]
     frame = pd.MultiIndex.from_product(spans, names=keys).to_frame(index=False)
     joined = ["uid", "cohort", "behavior", "uplink_bits_per_s", "downlink_bits_per_s", "seconds_per_step"]
-    settled = ["time_s", "compute_s", "upload_s", "download_s", "idle_s"]
+    settled = ["time_s", "compute_s", "upload_s", "download_s", "idle_s", *IDLE]
     judged = [event for event in recorder.of(Evaluated) if event.validator == recorder.lead]
     num_rows = len(frame)
     frame = frame.merge(_frame(recorder.peers.values(), joined), on="uid", how="left")
     for part in (
         _frame(recorder.of(Trained), [*keys, "steps", "wanted"]).groupby(keys, as_index=False).sum(),
+        _frame(recorder.of(BatchCut), [*keys, "batch"]).groupby(keys, as_index=False).min(),
         _frame(recorder.of(RoundSettled), [*keys, *settled]),
         _frame(recorder.of(Submitted), [*keys, "stored_s", "on_time"]).drop_duplicates(keys, keep="last"),
         _frame(judged, [*keys, "status", "indicator_average", "mu", "sigma", "final_score"]),
@@ -237,6 +241,8 @@ def _with_selection_and_pay(frame: pd.DataFrame, recorder: Recorder) -> pd.DataF
 
 def _frame(events: Iterable[Event], names: list[str]) -> pd.DataFrame:
     """Some fields of some events as columns."""
+    if isinstance(events, Columns):
+        return _typed(pd.DataFrame({name: events.column(name) for name in names}, columns=names))
     rows = list(events)
     return _typed(pd.DataFrame({name: [getattr(row, name) for row in rows] for name in names}, columns=names))
 

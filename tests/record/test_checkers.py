@@ -11,9 +11,11 @@ from covsim.events import (
     EpochSettled,
     Evaluated,
     Event,
+    Exchanged,
     Gathered,
     HeldOutMeasured,
     ListPublished,
+    NodeJoined,
     OuterStepTaken,
     RoundSettled,
     RunStopped,
@@ -263,8 +265,39 @@ BREAKS = {
     ),
     "a negative span": (
         checkers.SpansAddUp(),
-        broken(RoundSettled, idle_s=-1.0, compute_s=lambda event: event.compute_s + event.idle_s + 1.0),
+        broken(
+            RoundSettled,
+            idle_s=-1.0,
+            idle_other_s=-1.0,
+            compute_s=lambda event: event.compute_s + event.idle_s + 1.0,
+        ),
         "negative span",
+    ),
+    "a second between two rounds": (
+        checkers.SpansAddUp(),
+        broken(
+            RoundSettled,
+            started_s=lambda event: event.started_s + 1.0,
+            compute_s=lambda event: event.compute_s - 1.0,
+        ),
+        "the last round was settled at",
+    ),
+    "a direct exchange loses bytes": (
+        checkers.BytesAreConserved(direct=True),
+        [
+            Exchanged(9.0, "peer:0", 0, "ring", 100.0, 90.0, 5.0, True),
+            Exchanged(9.0, "peer:1", 0, "ring", 90.0, 90.0, 5.0, True),
+            RunStopped(10.0, 1, "rounds"),
+        ],
+        "sent 190, received 180",
+    ),
+    "a direct exchange faster than a link": (
+        checkers.LinksAreNotExceeded(),
+        [
+            NodeJoined(0.0, "peer:0", 0, "honest", "honest", 80.0, 80.0, 1.0),
+            Exchanged(9.0, "peer:0", 0, "ring", 40.0, 41.0, 5.0, True),
+        ],
+        "its link allows 320",
     ),
     "a round is settled again": (
         checkers.SpansAddUp(),

@@ -1,0 +1,252 @@
+"""Uploads and gathers of which nobody waits for anybody else's bytes: one step each instead of twenty transfers.
+
+Where the store's links are unlimited, nothing fails and a peer does one thing at a time, its link is its own. Then an
+upload ends after latency + bytes / rate, and a gather when its link has carried all that has become visible, whatever
+the order of the bytes. So the end is known as soon as the last payload lies there, and what was gathered is the same
+for everybody: it is worked out once. `compute.transfers: bundled` asks for this, in trained and timing-only runs alike.
+
+What differs from single transfers: instants by rounding (below 1e-6 s); one `Transferred` event for a gather, under the
+key of its round; and a reserve who stands in for a payload that turns out invalid is asked when that payload arrives,
+not when it is downloaded.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
+from weakref import ReferenceType, ref
+
+import simpy
+
+from covsim.events import Gathered
+from covsim.nodes.board import GatherList
+from covsim.nodes.commons import Commons, object_key
+from covsim.nodes.gather import Submission, outcome_of
+from covsim.nodes.spent import Spent
+from covsim.protocol.base import InvalidPayload
+from covsim.protocol.lineage import Lineage
+from covsim.scenario.schema import Scenario
+from covsim.world.clock import alarm, on_event
+from covsim.world.network import Resource
+from covsim.world.store import StoredObject
+
+Answer = TypeVar("Answer")
+Waiting: TypeAlias = Generator[Any, Any, Answer]
+
+
+@dataclass(slots=True)
+class Lot:
+    """What there is to gather in a round, as it becomes known; the same for all who gather it."""
+
+    known: simpy.Event
+    arrivals: list[tuple[float, int, float]] = field(default_factory=list)  # when it lay there, uid, bytes; sorted
+    submissions: dict[int, Submission] = field(default_factory=dict)
+    missing: list[int] = field(default_factory=list)
+    entered: tuple[Submission, ...] = ()
+    open_places: int = 0
+    next_reserve: int = 0
+    waited_until_s: float = 0.0  # by when a place was given up for good
+
+
+class Bundles:
+    """Uploads and gathers of all peers.
+
+    Args:
+        commons: the run's.
+        latency_s: of a request.
+    """
+
+    def __init__(self, commons: Commons, latency_s: float) -> None:
+        self._commons, self._latency_s = commons, latency_s
+        self._lots: dict[tuple[int, int], Lot] = {}  # by round and list
+        self._children: dict[tuple[str, int], ReferenceType[Lineage]] = {}  # by parent and what was gathered
+
+    # Uploads --------------------------------------------------------------------------------------------------------
+
+    def put(self, node: str, uplink: Resource, key: str, data: bytes, num_bytes: float) -> Waiting[StoredObject | None]:
+        """Upload an object over a link of one's own; returns it as stored, None if it is too large."""
+        commons = self._commons
+        env, store = commons.env, commons.store
+        began_s = env.now
+        if num_bytes > store.settings.max_object:
+            yield env.timeout(self._latency_s)
+            return None
+        yield alarm(env, (began_s + self._latency_s) + 8 * num_bytes / uplink.capacity_bits_per_s)
+        return store.arrived(node, key, data, num_bytes, began_s)
+
+    # Gathers --------------------------------------------------------------------------------------------------------
+
+    def gather(
+        self, node: str, downlink: Resource, round: int, wanted: GatherList, own_uid: int, spent: Spent
+    ) -> Waiting[tuple[Submission, ...]]:
+        """Fetch what is listed; returns the submissions that entered, none if time was up before."""
+        commons, env = self._commons, self._commons.env
+        began_s = env.now
+        lot = self._lots.get((round, id(wanted)))
+        if lot is None:
+            lot = self._begin(round, wanted)
+        until_s = began_s + commons.gather_timeout_s
+        with spent.on("download_s", env):
+            if lot.known.callbacks is not None:
+                yield lot.known if commons.clock.put_closes_at(round + 1) < until_s else lot.known | alarm(env, until_s)
+            ends_s, idle_s, num_bytes = self._end(lot, downlink, began_s, own_uid)
+            aborted = ends_s > until_s or not lot.known.processed
+            if aborted:
+                num_bytes *= max(0.0, until_s - began_s) / (ends_s - began_s)
+                ends_s = until_s
+            if ends_s > env.now:
+                yield alarm(env, ends_s)
+        if idle_s and not aborted:
+            spent.move(idle_s, "download_s", "idle_arrival_s", env.now)
+        if num_bytes:
+            commons.store.was_read(node, f"round-{round}", num_bytes, began_s, not aborted)
+        short = len(lot.submissions) < commons.quorum * len(wanted.selected)
+        entered = () if aborted or short else lot.entered
+        commons.emit(
+            Gathered(
+                env.now,
+                node,
+                round,
+                outcome_of(aborted, len(lot.submissions), len(wanted.selected), short),
+                tuple([submission.uid for submission in entered]),
+                tuple(lot.missing),
+                lot.next_reserve,
+                env.now - began_s,
+            )
+        )
+        return entered
+
+    def forget_before(self, round: int) -> None:
+        """Drop what was gathered for earlier rounds."""
+        self._lots = {key: lot for key, lot in self._lots.items() if key[0] >= round}
+        self._children.clear()
+
+    def child(self, parent: Lineage, entered: tuple[Submission, ...], step: Callable[[], Lineage]) -> Lineage:
+        """The history after an outer step, found at once where others have taken the same step before."""
+        key = (parent.key, id(entered))
+        known = self._children.get(key)
+        child = None if known is None else known()
+        if child is None:
+            child = step()
+            self._children[key] = ref(child)
+        return child
+
+    def _end(self, lot: Lot, downlink: Resource, began_s: float, own_uid: int) -> tuple[float, float, float]:
+        """When a link has carried all of a lot that becomes visible from a time on; idle seconds before; the bytes."""
+        poll_s, latency_s, rate = self._commons.poll_s, self._latency_s, downlink.capacity_bits_per_s / 8
+        ends_s, idle_s, total = began_s, 0.0, 0.0
+        for there_s, uid, num_bytes in lot.arrivals:
+            if uid == own_uid:
+                continue
+            seen_s = began_s
+            if there_s > began_s:
+                seen_s += math.ceil((there_s - began_s) / poll_s) * poll_s
+            if seen_s > ends_s:
+                idle_s += seen_s - ends_s
+                ends_s = seen_s
+            ends_s = max(ends_s, seen_s + latency_s) + num_bytes / rate
+            total += num_bytes
+        if lot.waited_until_s > ends_s:
+            idle_s += lot.waited_until_s - ends_s
+            ends_s = lot.waited_until_s
+        return ends_s, idle_s, total
+
+    def _begin(self, round: int, wanted: GatherList) -> Lot:
+        """Watch the places of a list until each is filled or given up."""
+        commons = self._commons
+        lot = self._lots[round, id(wanted)] = Lot(commons.env.event(), open_places=len(wanted.selected))
+        closes = commons.until(commons.clock.put_closes_at(round + 1))
+        for uid in wanted.selected:
+            self._watch(lot, round, wanted, uid, closes, False)
+        self._settle(lot)
+        return lot
+
+    def _watch(self, lot: Lot, round: int, wanted: GatherList, uid: int, closes: simpy.Event, stands_in: bool) -> None:
+        """Take the payload of a peer when it lies there, or turn to a reserve when it does not by the closing time."""
+        commons, key = self._commons, object_key(round, uid)
+
+        def look(_: object = None) -> None:
+            stored = commons.store.stat(key)
+            if stored is None and closes.callbacks is not None:
+                return
+            if done:
+                return
+            done.append(True)
+            if stored is not None and self._take(lot, round, wanted, uid, stored, stands_in):
+                lot.open_places -= 1
+            else:
+                self._give_up(lot, round, wanted, uid, closes)
+            self._settle(lot)
+
+        done: list[bool] = []
+        if commons.store.stat(key) is not None or closes.callbacks is None:
+            look()
+            return
+        on_event(commons.store.arrival(key), look)
+        on_event(closes, look)
+
+    def _give_up(self, lot: Lot, round: int, wanted: GatherList, uid: int, closes: simpy.Event) -> None:
+        insort(lot.missing, uid)
+        if lot.next_reserve < len(wanted.reserve):
+            reserve = wanted.reserve[lot.next_reserve]
+            lot.next_reserve += 1
+            self._watch(lot, round, wanted, reserve, closes, True)
+        else:
+            lot.open_places -= 1
+            lot.waited_until_s = max(lot.waited_until_s, self._commons.env.now)
+
+    def _take(self, lot: Lot, round: int, wanted: GatherList, uid: int, stored: StoredObject, stands_in: bool) -> bool:
+        """Have a payload; False for one that does not count."""
+        commons = self._commons
+        if not commons.on_time(stored, round):
+            return False
+        insort(lot.arrivals, (stored.stored_s, uid, stored.charged_bytes))
+        allow = commons.trusts_everybody or (stands_in and commons.trusts_reserves)
+        try:
+            sha256, decoded = commons.decoded.read(stored.data, round, allow_missing=allow)
+        except InvalidPayload:
+            return False
+        if commons.exchange.reads_weights:
+            decoded = replace(decoded, weight=wanted.weights.get(uid, 0.0))
+        lot.submissions[uid] = Submission(uid, sha256, decoded, stored.stored_s)
+        return True
+
+    def _settle(self, lot: Lot) -> None:
+        if not lot.open_places and not lot.known.triggered:
+            lot.entered = tuple(lot.submissions[uid] for uid in sorted(lot.submissions))
+            lot.known.succeed()
+
+
+def refusal(scenario: Scenario) -> str | None:
+    """Why transfers of a scenario cannot be bundled: what makes peers wait for each other's bytes; None if they can."""
+    store, plan = scenario.store, scenario.plan
+    reasons = {
+        "store.ingress": store.ingress is not None,
+        "store.egress": store.egress is not None,
+        "store.read_failure": store.read_failure > 0,
+        "store.outages": bool(store.outages),
+        "faults": bool(scenario.faults),
+        "a protocol that overlaps exchanges with training": plan.in_background,
+        "an asynchronous protocol": plan.asynchrony is not None,
+        "a timeline that is not windowed": scenario.timeline.kind != "windowed",
+        **_of_network(scenario),
+    }
+    return next((name for name, holds in reasons.items() if holds), None)
+
+
+def _of_network(scenario: Scenario) -> dict[str, bool]:
+    """Settings of links that make a request more than latency + bytes / rate."""
+    plain_network = type(scenario.network)().model_copy(update={"latency": scenario.network.latency})
+    plain_store = type(scenario.store)()
+    reasons = {"network beyond its latency": scenario.network != plain_network}
+    for name in ("ranges", "rate_limit", "region"):
+        reasons[f"store.{name}"] = getattr(scenario.store, name, None) != getattr(plain_store, name, None)
+    varies = any(
+        getattr(node, name, None) is not None
+        for node in (*scenario.cohorts.values(), *scenario.validators.values())
+        for name in ("varies", "uplink_varies", "downlink_varies")
+    )
+    return reasons | {"links that vary": varies}

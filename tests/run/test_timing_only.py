@@ -1,0 +1,244 @@
+"""Runs without tensors: the clock of a real run, and scores that follow a stated rule."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import pytest
+import torch
+
+from covsim.events import (
+    Digest,
+    Evaluated,
+    Event,
+    Gathered,
+    HeldOutMeasured,
+    ListPublished,
+    NodeJoined,
+    OuterStepTaken,
+    RoundSettled,
+    Submitted,
+    Transferred,
+)
+from covsim.learning.sketch import Sketch
+from covsim.nodes.seam import Computed
+from covsim.nodes.synthetic import loss_at
+from covsim.record.checkers import all_checkers
+from covsim.record.runner import run
+from covsim.scenario import Scenario, load
+from covsim.scenario.learning import Synthetic
+from covsim.scenario.loading import loads
+from covsim.scenario.resolve import resolved_text
+from covsim.simulation import Simulation
+
+
+def played(scenario: Scenario) -> tuple[list[Event], str]:
+    """A whole run in memory with all checkers on; its events and its clock digest."""
+    events: list[Event] = []
+    digest = Digest()
+    checkers = all_checkers(put_window_s=scenario.timeline.put_window)
+    watching = (events.append, digest.add, *(checker.observe for checker in checkers))
+    simulation = Simulation(scenario, Computed(), watching)
+    while not simulation.finished:
+        simulation.step()
+    simulation.finish()
+    return events, digest.clock
+
+
+def changed(scenario: Scenario, *overrides: str) -> Scenario:
+    return loads(resolved_text(scenario), "test", list(overrides))
+
+
+SELECTIONS = {
+    "fixed": "selection={kind: fixed, uids: [0, 1, 2, 3, 5]}",
+    "random": "selection={kind: random, gather: 4, reserve: 2}",
+}
+
+
+@pytest.mark.parametrize("selection", SELECTIONS)
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["protocol={kind: streaming_diloco, inner_steps: 3}"],
+        ["cohorts.lazy.behavior={kind: debug_flood}"],
+        ["faults=[{kind: truncated_object, from_round: 1, to_round: 3, share: 30 %}]"],
+    ],
+    ids=["sparse", "fragments", "bytes beside", "truncated"],
+)
+def test_the_clock_is_that_of_a_real_run(tiny: Scenario, selection: str, more: list[str]) -> None:
+    """Copies, late uploads, failing reads and evaluations included. Catches a size or a score that leaks into time."""
+    scenario = changed(tiny, SELECTIONS[selection], *more)
+    real, real_clock = played(scenario)
+    synthetic, synthetic_clock = played(changed(scenario, "learning=synthetic"))
+    assert len(real) == len(synthetic)
+    assert synthetic_clock == real_clock
+    assert sum(isinstance(event, Submitted) for event in real) >= 20
+
+
+@pytest.mark.slow
+def test_the_flagship_has_the_clock_of_its_timing_only_twin() -> None:
+    """covenant72b with 20 fixed peers: 72 peers, 30 rounds."""
+    uids = list(range(20))
+    scenario = load("covenant72b", {"selection": {"kind": "fixed", "uids": uids}})
+    assert played(scenario)[1] == played(changed(scenario, "learning=synthetic"))[1]
+
+
+@pytest.fixture(scope="module")
+def quick() -> list[Event]:
+    """The events of the quickstart without tensors, twice as long."""
+    return played(load("quickstart", ["learning=synthetic", "stop.rounds=24"]))[0]
+
+
+def test_no_tensor_is_made(monkeypatch: pytest.MonkeyPatch, tiny: Scenario) -> None:
+    """Of the size of theta, or of anything else after the start. Catches a peer that still carries parameters."""
+    simulation = Simulation(changed(tiny, "learning=synthetic"), Computed())
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a tensor was made")
+
+    for maker in ("zeros", "empty", "stack", "zeros_like", "randn", "from_numpy", "tensor", "cat"):
+        monkeypatch.setattr(torch, maker, refuse)
+    while not simulation.finished:
+        simulation.step()
+    simulation.finish()
+
+
+def test_scores_tell_behaviors_apart(quick: list[Event]) -> None:
+    """Flipped signs raise the loss, half the steps improve less, copies overlap. Catches a rule that sees nothing."""
+    cohorts = {event.uid: event.cohort for event in quick if isinstance(event, NodeJoined)}
+    scores: dict[str, list[float]] = defaultdict(list)
+    overlaps: dict[str, float] = defaultdict(float)
+    for event in quick:
+        if isinstance(event, Evaluated):
+            if not math.isnan(event.gradient_score):
+                scores[cohorts[event.uid]].append(event.gradient_score)
+            if not math.isnan(event.overlap):
+                overlaps[cohorts[event.uid]] = max(overlaps[cohorts[event.uid]], event.overlap)
+    mean = {cohort: sum(values) / len(values) for cohort, values in scores.items()}
+    assert mean["flippers"] < 0 < mean["lazy"] < mean["honest"]
+    assert overlaps["copycats"] == pytest.approx(1.0)
+
+
+def test_the_loss_falls_towards_its_floor(quick: list[Event]) -> None:
+    """And flippers are off the list in the end. Catches work that does not enter, and scores that decide nothing."""
+    losses = [event.loss for event in quick if isinstance(event, HeldOutMeasured)]
+    rule = Synthetic()
+    assert losses[0] == rule.start
+    assert rule.floor < losses[-1] < losses[len(losses) // 2] < losses[0]
+    flippers = {event.uid for event in quick if isinstance(event, NodeJoined) and event.cohort == "flippers"}
+    last = [event for event in quick if isinstance(event, ListPublished)][-1]
+    assert flippers
+    assert last.selected
+    assert not flippers & set(last.selected)
+
+
+def test_the_rule_is_smooth_where_harm_begins() -> None:
+    """The tangent at no progress goes on before it. Catches attacks that cost nothing, or a step in the loss."""
+    rule, small = Synthetic(), 1e-6
+    before, after = loss_at(rule, -small) - rule.start, rule.start - loss_at(rule, small)
+    assert before == pytest.approx(after, rel=1e-4)
+    assert loss_at(rule, 1e9) == pytest.approx(rule.floor, abs=1e-3)
+
+
+def test_sketches_are_vectors() -> None:
+    """Closed forms of their arithmetic. Catches a cosine or a norm that forgets a part."""
+    one, other = Sketch(3.0, {("assigned", 1, 0): 4.0}), Sketch(0.0, {("assigned", 2, 0): 2.0})
+    assert one.norm() == 5.0
+    assert (one + other).norm() == pytest.approx(math.sqrt(29))
+    assert (one - one).norm() == 0.0
+    assert one.cosine(-2.0 * one) == pytest.approx(-1.0)
+    assert one.likeness(other) == 0.0
+    assert one.likeness(0.5 * one) == pytest.approx(1.0)
+
+
+def test_what_needs_single_coordinates_is_refused(tiny: Scenario) -> None:
+    """In one line that says what to do. Catches a run that goes on with nonsense."""
+    scenario = changed(tiny, "learning=synthetic", "cohorts.flippers.behavior=norm_stuffing")
+    with pytest.raises(ValueError, match=r"single numbers of an update.*learning: synthetic"):
+        played(scenario)
+
+
+def test_the_mean_of_others_is_not(tiny: Scenario) -> None:
+    """IPM needs only a mean. Catches a refusal that is too wide."""
+    played(changed(tiny, "learning=synthetic", "cohorts.flippers.behavior=ipm"))
+
+
+def test_tasks_and_probes_are_refused(tiny: Scenario) -> None:
+    """They look at theta. Catches answers about a model that does not exist."""
+    with pytest.raises(ValueError, match="tasks and probes need learning: trained"):
+        Simulation(changed(tiny, "learning=synthetic", "tasks=[cloze_4]"), Computed())
+
+
+def test_a_folder_says_that_nothing_was_trained(tiny: Scenario, tmp_path: Any) -> None:
+    """The summary names the rule and there are no weights. Catches a synthetic loss that passes for a measured one."""
+    scenario = changed(tiny, "learning=synthetic")
+    done = run(scenario, resolved_text(scenario), tmp_path)
+    assert done.summary["learning"] == "synthetic"
+    assert not (done.folder / "final.safetensors").exists()
+    assert done.summary["loss.final"] > 0
+
+
+# Bundled transfers ---------------------------------------------------------------------------------------------------
+
+PRIVATE = ["store.read_failure=0", "compute.transfers=bundled"]
+"""Nobody waits for another's bytes: nothing fails, and the store has room for all."""
+
+
+def times(events: list[Event], *kinds: type[Event]) -> dict[tuple[Any, ...], float]:
+    """When each event of some kinds happened, by its kind, whose it was, and its round."""
+    return {
+        (type(event).__name__, getattr(event, "uid", getattr(event, "node", "")), event.round): event.time_s  # type: ignore[attr-defined]
+        for event in events
+        if isinstance(event, kinds)
+    }
+
+
+def test_bundled_transfers_end_when_single_ones_do(tiny: Scenario) -> None:
+    """Late, missing and copied payloads, reserves and aborted gathers included; to a microsecond, and of equal bytes.
+
+    Catches a gather that is too early, a reserve that is not asked, and bytes that nobody is charged.
+    """
+    single, _ = played(changed(tiny, "learning=synthetic", "store.read_failure=0", "stop.rounds=8"))
+    bundled, _ = played(changed(tiny, "learning=synthetic", *PRIVATE, "stop.rounds=8"))
+    kinds = (RoundSettled, Submitted, Gathered, OuterStepTaken)
+    before, after = times(single, *kinds), times(bundled, *kinds)
+    assert before.keys() == after.keys()
+    assert max(abs(after[key] - before[key]) for key in before) < 1e-6
+    sets = [
+        {(event.node, event.round): (event.uids, event.outcome) for event in events if isinstance(event, Gathered)}
+        for events in (single, bundled)
+    ]
+    assert sets[0] == sets[1]
+    moved = [sum(event.num_bytes for event in events if isinstance(event, Transferred)) for events in (single, bundled)]
+    assert moved[1] == pytest.approx(moved[0], rel=1e-9)
+    spans = [[event for event in events if isinstance(event, RoundSettled)] for events in (single, bundled)]
+    downloads = [{(event.uid, event.round): event.download_s for event in of_peers} for of_peers in spans]
+    assert all(downloads[1][key] == pytest.approx(downloads[0][key], abs=1e-6) for key in downloads[0])
+    assert sum(isinstance(event, Transferred) for event in bundled) < 0.6 * sum(
+        isinstance(event, Transferred) for event in single
+    )
+
+
+def test_a_bundled_real_run_has_the_same_clock(tiny: Scenario) -> None:
+    """As its timing-only twin. Catches bundling that depends on what is bundled."""
+    scenario = changed(tiny, SELECTIONS["random"], *PRIVATE)
+    assert played(scenario)[1] == played(changed(scenario, "learning=synthetic"))[1]
+
+
+@pytest.mark.parametrize(
+    "shared",
+    [
+        "store.egress=10 Gb/s",
+        "store.read_failure=1 %",
+        "protocol={kind: async_diloco, inner_steps: 3}",
+        "network.jitter={kind: uniform, most: 1 s}",
+    ],
+)
+def test_shared_bytes_are_not_bundled(tiny: Scenario, shared: str) -> None:
+    """One line says what makes peers wait for each other. Catches wrong seconds that nobody notices."""
+    base = ["store.read_failure=0", "compute.transfers=bundled", shared]
+    with pytest.raises(ValueError, match="bundled does not go together with"):
+        Simulation(changed(tiny, "learning=synthetic", *base), Computed())

@@ -1,0 +1,70 @@
+"""Grids over links: looked up where the schedule is the same, trained where it is not, and never mixed up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from covsim.cli_retime import _axis
+from covsim.record.retiming import CannotRetime, answers_of
+from covsim.record.runner import run_or_resume
+from covsim.scenario import Scenario
+from covsim.scenario.loading import loads
+from covsim.scenario.resolve import resolved_text
+from covsim.sweep.retime import grid
+
+AXES = {"network.latency": ["50 ms", "80 ms"], "cohorts.copycats.uplink": ["1 Gb/s", "20 Mb/s"]}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("grid")
+
+
+@pytest.fixture(scope="module")
+def table(tiny: Scenario, out: Path) -> pd.DataFrame:
+    """Two latencies by two uplinks; copies over the slower one are late."""
+    return grid(tiny, AXES, out)
+
+
+def test_only_a_changed_schedule_is_trained(table: pd.DataFrame) -> None:
+    """A latency moves times only; a late copy is not gathered. Catches lookups that serve never, or always."""
+    assert list(table["learning"]) == ["retimed", "trained", "retimed", "trained"]
+    assert all(table["why"].str.startswith("first change") == (table["learning"] == "trained"))
+
+
+def test_a_looked_up_row_is_the_trained_run(tiny: Scenario, table: pd.DataFrame, tmp_path: Path) -> None:
+    """Both digests and every number of the summary, bit for bit. Catches any answer that is not that run's own."""
+    for row in table[table["learning"] == "retimed"].to_dict("records"):
+        point = loads(resolved_text(tiny), "test", [f"{path}={row[path]}" for path in AXES])
+        trained = run_or_resume(point, tmp_path).summary
+        for name, value in trained.items():
+            if not name.startswith("wall.") and not isinstance(value, dict):
+                found = None if pd.isna(row[name]) else row[name]
+                assert found == value, name
+    clocks = table.loc[table["learning"] == "retimed", "digest.clock"]
+    assert clocks.nunique() == len(clocks), "the clocks differ, or nothing was asked"
+
+
+def test_what_reaches_learning_otherwise_is_trained(tiny: Scenario, out: Path) -> None:
+    """Another k has the same schedule. Catches answers that are reused where training differs."""
+    table = grid(tiny, {"protocol.k": ["64", "32"]}, out)
+    assert list(table["learning"]) == ["retimed", "trained"]
+    assert table["why"][1] == "protocol reaches learning"
+    assert table["loss.final"].nunique() == 2
+
+
+def test_a_broken_tape_is_noticed(tiny: Scenario, out: Path) -> None:
+    """Lookups must come to the run's digest first. Catches answers that belong to another run."""
+    done = run_or_resume(tiny, out)
+    with pytest.raises(CannotRetime, match="do not come to the digest"):
+        answers_of(done.folder, ("0" * 64, done.summary["digest.learning"]))
+
+
+def test_axes_keep_the_commas_of_brackets() -> None:
+    """Catches a mapping that is cut in two."""
+    assert _axis("a.b=1, {x: 1, y: [2, 3]}") == ("a.b", ["1", "{x: 1, y: [2, 3]}"])
+    with pytest.raises(ValueError, match=r"write a\.b=v1,v2"):
+        _axis("a.b")
