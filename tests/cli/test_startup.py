@@ -46,6 +46,7 @@ def test_help_takes_less_than_a_third_of_a_second() -> None:
         ["attribute", "--help"],
         ["import-hparams", "--help"],
         ["papers", "--help"],
+        ["plan", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
