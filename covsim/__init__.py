@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from covsim.events import Event
     from covsim.record.runner import Run
     from covsim.scenario import Scenario, ScenarioError, load
+    from covsim.sweep.plan import plan
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Scenario", "ScenarioError", "load", "simulate"]
+__all__ = ["Run", "Scenario", "ScenarioError", "load", "plan", "simulate"]
 
 _HOMES = {
     "Run": "covsim.record.runner",
     "Scenario": "covsim.scenario",
     "ScenarioError": "covsim.scenario",
     "load": "covsim.scenario",
+    "plan": "covsim.sweep.plan",
 }
 
 

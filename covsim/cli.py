@@ -178,6 +178,18 @@ def rescore(
 
 
 @app.command()
+def retime(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", metavar="RUN")],
+    settings: Annotated[list[str], typer.Argument(help="Links, machines or store, as a.b=v1,v2.")],
+    out: Annotated[Path | None, typer.Option(help="Write all numbers here, as CSV.")] = None,
+) -> None:
+    """Run a grid of links over a finished run, and train only where the schedule changes."""
+    from covsim.cli_retime import retime as retimed
+
+    raise typer.Exit(retimed(run, settings, out))
+
+
+@app.command()
 def attribute(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     uid: Annotated[int, typer.Option(min=0, help="The peer.")],
@@ -228,6 +240,27 @@ def matrix(
     from covsim.cli_matrix import matrix as run_matrix
 
     raise typer.Exit(run_matrix(file, overrides or [], jobs, out, tables, estimate=estimate, redraw=redraw))
+
+
+@app.command()
+def plan(
+    file: File,
+    overrides: OverrideList = None,
+    target: Annotated[
+        str | None, typer.Option(help="utilization=0.95, on_time=0.9, round=25 min: what would have to change.")
+    ] = None,
+    prices: Annotated[
+        list[str] | None, typer.Option(metavar="FILE|a=b", help="gpu_hour=2, or a file with prices:; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the same as JSON.")] = False,
+    figures: Annotated[Path | None, typer.Option(help="Draw figures into this folder.")] = None,
+) -> None:
+    """Say what a scenario would take, without running it: seconds, bytes, what binds, a bill."""
+    scenario = _load(file, overrides or []).scenario
+
+    from covsim.cli_plan import show_plan
+
+    raise typer.Exit(show_plan(scenario, target, prices or [], as_json, figures))
 
 
 @app.command()

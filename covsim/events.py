@@ -8,9 +8,11 @@ enter the clock digest. Together the two digests are the identity of an executio
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from math import isnan
+from operator import attrgetter
 from typing import Any
 
 
@@ -59,8 +61,22 @@ class Trained(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchCut(Event):
+    """A peer took so many inner steps of a round on `batch` sequences each, so that they fit; `whole` is the usual."""
+
+    uid: int
+    round: int
+    steps: int
+    batch: int
+    whole: int
+
+
+@dataclass(frozen=True, slots=True)
 class Submitted(Event):
-    """A payload lay complete in the store; `stored_s` is the store's own stamp and decides whether it is on time."""
+    """A payload lay complete in the store; `stored_s` is the store's own stamp and decides whether it is on time.
+
+    In a direct exchange it was ready to be sent, and `stored_s` is that time.
+    """
 
     uid: int
     round: int
@@ -83,6 +99,22 @@ class Transferred(Event):
     purpose: str
     direction: str
     num_bytes: float
+    started_s: float
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged(Event):
+    """A peer's part in one attempt at a direct exchange ended: what it sent and received over its links since then.
+
+    `complete` is False if the attempt was cut, because somebody left or time was up; its bytes are lost.
+    """
+
+    node: str
+    round: int
+    topology: str
+    bytes_up: float
+    bytes_down: float
     started_s: float
     complete: bool
 
@@ -196,7 +228,10 @@ class CaughtUp(Event):
 
 @dataclass(frozen=True, slots=True)
 class RoundSettled(Event):
-    """A peer's script for a round returned; the four spans add up to `time_s - started_s`."""
+    """A peer's script for a round returned; every second since `started_s` is in one span, see `covsim.nodes.spent`.
+
+    `compute_s`, `upload_s`, `download_s` and `idle_s` add up to `time_s - started_s`, the causes below to `idle_s`.
+    """
 
     uid: int
     round: int
@@ -205,6 +240,13 @@ class RoundSettled(Event):
     upload_s: float
     download_s: float
     idle_s: float
+    idle_preempted_s: float = 0.0
+    idle_exchange_s: float = 0.0
+    idle_retry_s: float = 0.0
+    idle_arrival_s: float = 0.0
+    idle_window_s: float = 0.0
+    idle_pause_s: float = 0.0
+    idle_other_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,31 +491,47 @@ class Digest:
     def __init__(self) -> None:
         self._clock = hashlib.sha256()
         self._learning = hashlib.sha256()
-        self._names: dict[type[Event], tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self._rows: dict[type[Event], tuple[bytes, _Getter, _Getter]] = {}
+        self._clock_waiting: list[bytes] = []  # hashed in one go, which changes no digest
+        self._learning_waiting: list[bytes] = []
         self.num_events = 0
 
     def add(self, event: Event) -> None:
         """Fold one event into both hashes."""
         self.num_events += 1
         kind = type(event)
-        if kind not in self._names:
-            self._names[kind] = _names(kind)
-        for running, names in zip((self._clock, self._learning), self._names[kind], strict=True):
-            if names:
-                running.update(kind.__name__.encode() + b"".join([_pack(getattr(event, name)) for name in names]))
+        row = self._rows.get(kind)
+        if row is None:
+            row = self._rows[kind] = _row_of(kind)
+        name, decided, came = row
+        if decided is not None:
+            self._clock_waiting.append(name + b"".join([_PACKERS[type(value)](value) for value in decided(event)]))
+        if came is not None:
+            self._learning_waiting.append(name + b"".join([_PACKERS[type(value)](value) for value in came(event)]))
+        if len(self._clock_waiting) + len(self._learning_waiting) > _BATCH:
+            self._hash()
+
+    def _hash(self) -> None:
+        self._clock.update(b"".join(self._clock_waiting))
+        self._learning.update(b"".join(self._learning_waiting))
+        self._clock_waiting.clear()
+        self._learning_waiting.clear()
 
     def add_final(self, theta: bytes) -> None:
         """Fold the final parameters (little-endian float32) into the learning hash."""
+        self._hash()
         self._learning.update(theta)
 
     @property
     def clock(self) -> str:
         """Hex digest of all that the clock decided."""
+        self._hash()
         return self._clock.hexdigest()
 
     @property
     def learning(self) -> str:
         """Hex digest of all that came from tensors."""
+        self._hash()
         return self._learning.hexdigest()
 
 
@@ -483,15 +541,60 @@ def _names(kind: type[Event]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(item.name for item in fields(kind) if item.name not in learned_names), learned_names
 
 
-def _pack(value: Any) -> bytes:
-    """Canonical bytes: a type mark, then a fixed-width or length-prefixed body; every NaN is the same NaN."""
-    if isinstance(value, bool):
-        return b"b" + bytes([value])
-    if isinstance(value, int):
-        return b"i" + struct.pack("<q", value)
-    if isinstance(value, float):
-        return b"f" + (b"\0nan\0\0\0\0" if math.isnan(value) else struct.pack("<d", value + 0.0))
-    if isinstance(value, str):
-        return b"s" + struct.pack("<I", len(value.encode())) + value.encode()
-    assert isinstance(value, tuple), f"an event may not hold a {type(value).__name__}"
-    return b"t" + struct.pack("<I", len(value)) + b"".join(map(_pack, value))
+_Getter = Callable[[Any], tuple[Any, ...]] | None
+_BATCH = 1024
+_MOST_TEXTS = 100_000
+
+# Canonical bytes: a type mark, then a fixed-width or length-prefixed body; every NaN is the same NaN.
+_FLOAT, _INT, _LENGTH = struct.Struct("<cd").pack, struct.Struct("<cq").pack, struct.Struct("<cI").pack
+_NAN = b"f\0nan\0\0\0\0"
+_BOOLS = {False: b"b\0", True: b"b\1"}
+_texts: dict[str, bytes] = {}  # packed before; names of nodes and keys come up again and again
+
+
+def _row_of(kind: type[Event]) -> tuple[bytes, _Getter, _Getter]:
+    """The name of a kind of event, and what takes the fields of either digest from one; None where there are none."""
+    decided, came = map(_getter, _names(kind))
+    return kind.__name__.encode(), decided, came
+
+
+def _getter(names: tuple[str, ...]) -> _Getter:
+    if not names:
+        return None
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda event: (get(event),)
+
+
+def _pack_float(value: float) -> bytes:
+    return _NAN if isnan(value) else _FLOAT(b"f", value + 0.0)
+
+
+def _pack_int(value: int) -> bytes:
+    return _INT(b"i", value)
+
+
+def _pack_text(value: str) -> bytes:
+    packed = _texts.get(value)
+    if packed is None:
+        body = value.encode()
+        packed = _LENGTH(b"s", len(body)) + body
+        if len(_texts) < _MOST_TEXTS:
+            _texts[value] = packed
+    return packed
+
+
+def _pack_tuple(value: tuple[Any, ...]) -> bytes:
+    return _LENGTH(b"t", len(value)) + b"".join([_PACKERS[type(item)](item) for item in value])
+
+
+class _Packers(dict[type, Callable[[Any], bytes]]):
+    """How each type is packed; subclasses, such as numpy's float, as what they derive from."""
+
+    def __missing__(self, kind: type) -> Callable[[Any], bytes]:
+        base = next((base for base in (bool, int, float, str, tuple) if issubclass(kind, base)), None)
+        assert base is not None, f"an event may not hold a {kind.__name__}"
+        self[kind] = self[base]
+        return self[kind]
+
+
+_PACKERS = _Packers({bool: _BOOLS.__getitem__, int: _pack_int, float: _pack_float, str: _pack_text, tuple: _pack_tuple})

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import simpy
-import torch
 from torch import Tensor
 
 from covsim.behaviors.base import ValidatorBehavior
@@ -24,34 +23,37 @@ from covsim.events import (
     TaskMeasured,
     WindowOpened,
 )
-from covsim.gauntlet.sync import sample_positions
-from covsim.learning.corpus import Corpus
 from covsim.learning.tasks import Task
-from covsim.learning.trainer import Trainer
 from covsim.nodes.board import Board, SyncSamples
+from covsim.nodes.bundles import Bundles, refusal
 from covsim.nodes.chain_node import ChainNode, Member
+from covsim.nodes.collective import Collectives
 from covsim.nodes.commons import Charges, Commons, round_of_key
 from covsim.nodes.conspiracy import Conspiracy
 from covsim.nodes.encoder import Encoder
 from covsim.nodes.examination import Examination, held_out_loss
 from covsim.nodes.faulting import Faulting
+from covsim.nodes.learning import Learning
 from covsim.nodes.mishaps import Mishaps
+from covsim.nodes.pace import Pace
 from covsim.nodes.peer import Peer
-from covsim.nodes.probes import Probe
 from covsim.nodes.purse import Purses
 from covsim.nodes.roster import Roster
 from covsim.nodes.seam import Seam
 from covsim.nodes.shelf import Shelf
+from covsim.nodes.siting import Siting
 from covsim.nodes.stop_watch import StopWatch
+from covsim.nodes.synthetic import synthetic_learning
+from covsim.nodes.trained import trained_learning
 from covsim.nodes.validator import Validator
-from covsim.protocol.exchange import Exchange
-from covsim.protocol.lineage import Lineage, Lineages, root_lineage
+from covsim.protocol.lineage import Lineage
 from covsim.randomness import Streams
 from covsim.scenario.deployment import num_parameters
+from covsim.scenario.learning import Synthetic
 from covsim.scenario.population import population
 from covsim.scenario.schema import Scenario
 from covsim.scenario.strikes import Strikes, timeline_with_faults
-from covsim.world.clock import BlockClock
+from covsim.world.clock import Clock
 from covsim.world.network import Network, Resource
 from covsim.world.store import ObjectStore
 
@@ -70,18 +72,24 @@ class Simulation:
         scenario: what to run.
         seam: answers the clock's questions to the tensors; `nodes.seam.Computed()` keeps no tape.
         observers: called with every event, in order.
+        learning: what answers for training instead of what the scenario says: the records of an earlier run.
     """
 
-    def __init__(self, scenario: Scenario, seam: Seam, observers: Sequence[Emit] = ()) -> None:
+    def __init__(
+        self, scenario: Scenario, seam: Seam, observers: Sequence[Emit] = (), learning: Learning | None = None
+    ) -> None:
         self.scenario = scenario
         self.env = simpy.Environment()
         self.num_steps = 0
         self._specs = population(scenario)
         self._stop = StopWatch(scenario, self._specs, self.env)
         self.purses = Purses(scenario.economics, scenario.planned_rounds)
-        self._observers = (*observers, self._stop.observe, self.purses.observe)
+        own = [self._stop.observe]
+        if any(cohort.membership.reads_profits for cohort in scenario.cohorts.values()):
+            own.append(self.purses.observe)
+        self._observers = (*observers, *own)
         self._streams = Streams(scenario.seed)
-        self._build_learning(seam)
+        self._take_learning(learning or _learning(scenario, self._streams, seam.replaying))
         self._build_world(seam)
         self._build_nodes()
         self._announce()
@@ -119,7 +127,7 @@ class Simulation:
         for task in self.scenario.tasks:
             accuracy = self._accuracy(task)
             self._emit(TaskMeasured(self.env.now, self.lead.name, last, task.kind, accuracy))
-        loss, theta = losses[self.lead.name], theta_sha256(self.final_theta)
+        loss, theta = losses[self.lead.name], hashlib.sha256(self.final_content).hexdigest()
         end = CloseRun(theta, tape_sha256(), loss, self._stop.rounds_settled)
         self.commons.chain.submit(self.lead.name, end)
         self.commons.chain.close()
@@ -127,13 +135,19 @@ class Simulation:
 
     def _accuracy(self, task: Task) -> float:
         """How well the lead validator's theta does at a task, through the seam."""
-        model, theta = self.scenario.model, self.final_theta
-        return self.commons.seam.numbers(f"task {task.kind}", lambda: [task.accuracy(model, theta, self.corpus)])[0]
+        measures, lineage = self.learning.measures, self.lead.lineage
+        return self.commons.seam.numbers(f"task {task.kind}", lambda: [measures.accuracy(task, lineage)])[0]
 
     @property
     def final_theta(self) -> Tensor:
-        """The lead validator's parameters [N]."""
-        return self.lead.lineage.theta
+        """The lead validator's parameters [N], of a run that trains."""
+        theta: Tensor = self.lead.lineage.theta
+        return theta
+
+    @property
+    def final_content(self) -> bytes:
+        """The lead validator's parameters, as little-endian float32; without any, what names its history."""
+        return self.learning.content(self.lead.lineage)
 
     @property
     def training_wall_s(self) -> float:
@@ -156,43 +170,15 @@ class Simulation:
 
     # Construction ---------------------------------------------------------------------------------------------------
 
-    def _build_learning(self, seam: Seam) -> None:
-        scenario, streams = self.scenario, self._streams
-        device = _device(scenario.compute.device)
-        self.plan = scenario.protocol.plan()
-        total_steps = scenario.planned_rounds * self.plan.inner_steps
-        self.corpus = Corpus(scenario.data, scenario.model.context, streams)
-        scenario.model.check_tokens(self.corpus.largest_token)
-        for task in scenario.tasks:
-            task.questions(self.corpus)  # a context that is too short is an error now, not after the run
-        self.trainer = Trainer(
-            scenario.model,
-            scenario.training,
-            self.corpus,
-            inner_steps=self.plan.inner_steps,
-            total_steps=total_steps,
-            device=str(device),
-        )
-        self.trainer.replaying = seam.replaying
-        self.exchange = Exchange(
-            self.plan,
-            tuple(scenario.model.shapes.items()),
-            scenario.aggregate,
-            total_rounds=scenario.planned_rounds,
-            most_tokens=self.plan.inner_steps * scenario.tokens_per_step,
-            streams=streams,
-        )
+    def _take_learning(self, learning: Learning) -> None:
+        self.learning = learning
+        self.trainer, self.exchange, self.lineages = learning.trainer, learning.exchange, learning.lineages
+        self.plan = self.exchange.plan
         self._encoder = Encoder(self.trainer, self.exchange)
-        theta = scenario.model.initial(streams.torch("initial theta")).to(device)
-        self.lineages = Lineages(
-            root_lineage(theta, self.plan.outer.initial(theta)),
-            self.exchange.outer_step,
-            buffer=self.plan.asynchrony.buffer if self.plan.asynchrony else 1,
-        )
 
     def _build_world(self, seam: Seam) -> None:
         scenario = self.scenario
-        clock = BlockClock(self.env, timeline_with_faults(scenario))
+        clock = timeline_with_faults(scenario).clock(self.env)
         clock.on_open(lambda window: self._open_window(clock, window))
         network = self._network = Network(self.env, scenario.network)
         self.charges = Charges(
@@ -241,20 +227,21 @@ class Simulation:
 
     def _build_nodes(self) -> None:
         scenario, commons = self.scenario, self.commons
-        self.peers = [Peer(commons, spec, scenario.deployment.inner_step) for spec in self._specs]
+        if scenario.topology.direct:
+            commons.collectives = Collectives(commons, self._network, scenario.topology, scenario.adds_on_the_way)
+        commons.bundles = self._bundles()
+        self.peers = [Peer(commons, spec, Pace.of(scenario, spec, self._streams)) for spec in self._specs]
         strikes = Strikes(scenario, commons.clock.opens_at)
-        faulting = Faulting(commons, self._network, strikes, self.peers) if scenario.faults else None
+        siting = Siting(scenario, self.env, self._network, self._streams)
+        siting.of_peers(self.peers)
+        faulting = Faulting(commons, siting.rates, strikes, self.peers) if scenario.faults else None
         self._examination = Examination(
-            model=scenario.model,
-            corpus=self.corpus,
+            measures=self.learning.measures,
             rules=scenario.gauntlet,
             selection=scenario.selection,
-            batch=scenario.training.batch,
             held_out_every=scenario.data.held_out_every,
-            probes={name: Probe(path) for name, path in scenario.probes.items()},
             honest=commons.roster.honest,
             cohorts=commons.roster.cohorts,
-            sync_positions=self._sync_positions(),
         )
         self.validators = [
             Validator(
@@ -272,13 +259,17 @@ class Simulation:
             )
             for rank, name in enumerate(scenario.validators_by_stake)
         ]
+        siting.of_validators(self.validators)
         self.lead = self.validators[0]
 
-    def _sync_positions(self) -> Tensor:
-        """The elements of theta that peers publish, some of each tensor [S]."""
-        shapes = tuple(self.scenario.model.shapes.values())
-        generator = self._streams.numpy("sync sample")
-        return torch.from_numpy(sample_positions(shapes, self.scenario.gauntlet.sync.samples_per_tensor, generator))
+    def _bundles(self) -> Bundles | None:
+        """What takes uploads and gathers in one step each, if that is asked for."""
+        if self.scenario.compute.transfers == "single":
+            return None
+        reason = refusal(self.scenario)
+        if reason is not None:
+            raise ValueError(f"compute.transfers: bundled does not go together with {reason}")
+        return Bundles(self.commons, self.scenario.network.latency)
 
     def _announce(self) -> None:
         """Say who takes part, publish the first list, measure where learning starts, and let everybody begin."""
@@ -315,15 +306,19 @@ class Simulation:
         for observer in self._observers:
             observer(event)
 
-    def _open_window(self, clock: BlockClock, window: int) -> None:
+    def _open_window(self, clock: Clock, window: int) -> None:
         self._emit(WindowOpened(self.env.now, window, clock.first_block(window)))
         commons = self.commons
         readers = [peer.oldest_wanted for peer in self.peers if peer.wants_payloads]
         needed = min([*readers, *(validator.oldest_wanted for validator in self.validators)]) - 1
         commons.decoded.forget_before(needed)
+        if commons.bundles is not None:
+            commons.bundles.forget_before(needed)
         commons.samples.forget_before(needed)
         commons.conspiracy.forget_before(needed + 1)
         kept = min(needed, commons.shelf.newest.round) if commons.shelf.wanted else needed
+        if commons.collectives is not None:
+            commons.collectives.forget_before(kept)
         commons.store.forget(lambda key: round_of_key(key) < kept)
 
     def _distinct_lineages(self) -> dict[str, Lineage]:
@@ -347,12 +342,13 @@ def _as_faults_let(faulting: Faulting | None, name: str, behavior: ValidatorBeha
     return behavior if faulting is None else faulting.behavior_of(name, behavior)
 
 
+def _learning(scenario: Scenario, streams: Streams, replaying: bool) -> Learning:
+    """What the scenario says that learning is."""
+    if isinstance(scenario.learning, Synthetic):
+        return synthetic_learning(scenario, scenario.learning, streams)
+    return trained_learning(scenario, streams, replaying)
+
+
 def theta_sha256(theta: Tensor) -> str:
     """Of parameters [N], as little-endian float32."""
     return hashlib.sha256(theta.cpu().numpy().astype("<f4").tobytes()).hexdigest()
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,20 +15,23 @@ from covsim.report.run_tables import RunTables, read_run
 def draw_all(folder: Path) -> list[Path]:
     """Draw all figures of the run in `folder` into its `figures/`; returns their paths.
 
-    Equal tables give equal bytes. A run that settled no round has nothing to draw.
+    Equal tables give equal bytes. A run that settled no round has nothing to draw, and one in which nobody learns only
+    where its time goes.
     """
     run = read_run(folder)
     if run.rounds.empty:
         return []
+    drawn = ["time"] if _nobody_learns(folder) else list(_DRAWINGS)
     with style.house_style():
-        for name, draw in _DRAWINGS.items():
-            style.save(draw(run), _path(folder, name))
-    return [_path(folder, name) for name in _DRAWINGS]
+        for name in drawn:
+            style.save(_DRAWINGS[name](run), _path(folder, name))
+    return [_path(folder, name) for name in drawn]
 
 
 def all_drawn(folder: Path) -> bool:
     """True when the run in `folder` has every figure that `draw_all` draws."""
-    return all(_path(folder, name).is_file() for name in _DRAWINGS)
+    missing = [name for name in _DRAWINGS if not _path(folder, name).is_file()]
+    return not missing or ("time" not in missing and _nobody_learns(folder))
 
 
 def overview(run: RunTables) -> Figure:
@@ -51,6 +55,12 @@ def overview(run: RunTables) -> Figure:
     peers.selection_by_peer(selected, run)
     selected.set_title("Who is selected? (pale: reserve, dark: listed in vain)")
     return figure
+
+
+def _nobody_learns(folder: Path) -> bool:
+    """Whether no loss was ever measured in the run that lies there."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return summary["loss.initial"] is None
 
 
 def _path(folder: Path, name: str) -> Path:

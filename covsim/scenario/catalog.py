@@ -7,6 +7,7 @@ import re
 
 from covsim.registry import did_you_mean
 from covsim.scenario.deployment import PRESETS
+from covsim.scenario.deployment_figures import describe
 from covsim.scenario.loading import load
 from covsim.scenario.plugins import load_installed
 from covsim.scenario.registries import REGISTRIES
@@ -23,7 +24,7 @@ def catalog(sort: str) -> dict[str, str]:
     if sort == "scenarios":
         return {name: _first_sentence(load(path).description) for name, path in shipped_scenarios().items()}
     if sort == "deployments":
-        return {name: f"{preset['inner_step']} per inner step" for name, preset in PRESETS.items()}
+        return {name: describe(name) for name in PRESETS}
     if sort not in REGISTRIES:
         raise ValueError(f"nothing is called {sort!r}{did_you_mean(sort, SORTS)}; there are {', '.join(SORTS)}")
     return {kind: _first_sentence(inspect.getdoc(part) or "") for kind, part in REGISTRIES[sort].items()}

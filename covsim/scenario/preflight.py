@@ -13,8 +13,13 @@ from covsim.gauntlet.selection import AllSelection, GauntletSelection
 from covsim.learning.inner_loop import Training
 from covsim.scenario.population import PeerSpec, population
 from covsim.scenario.preflight_faults import fault_warnings
+from covsim.scenario.preflight_machines import machine_warnings, step_seconds
+from covsim.scenario.preflight_network import network_warnings
+from covsim.scenario.preflight_timelines import timeline_warnings
 from covsim.scenario.schema import Scenario
 from covsim.units import format_duration, format_rate, format_size
+from covsim.world.clock import Windowed
+from covsim.world.layers import Layered
 
 MEMORY_ROWS = 6  # of N float32 per peer: two moments, error buffer, theta, gradient, what is being compressed
 MUCH_MEMORY_BYTES = 8e9
@@ -27,11 +32,14 @@ def warnings(scenario: Scenario) -> list[str]:
     Where a user's own module decides sizes, which only a run loads, nothing is said of what depends on them.
     """
     peers = population(scenario)
+    if isinstance(scenario.timeline, Layered):  # the rest is of windows, payloads and scores
+        return list(_empty_cohorts(scenario, peers))
     return [
         line
         for check in _CHECKS
         if (scenario.size_is_known or check not in _OF_PAYLOADS)
         and (scenario.model.known_before_run or check is not _memory)
+        and not (scenario.topology.direct and check in _OF_THE_STORE)
         for line in check(scenario, peers)
     ]
 
@@ -44,17 +52,25 @@ def _empty_cohorts(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[st
 
 def _inner_steps(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     """Peers whose upload, gather and H steps do not fit one window; that some are slow is the rule, not a warning."""
-    if scenario.plan.asynchrony:  # steps are never cut
+    if scenario.plan.asynchrony or not scenario.timeline.foresees:  # they are never cut, or see `_timelines`
         return
     wanted = scenario.plan.inner_steps
-    fitting = [_steps_that_fit(scenario, peer) for peer in peers]
+    fitting = [_steps_that_fit(scenario, peer) for peer in peers if peer.when_slow.kind == "fewer_steps"]
     short = [steps for steps in fitting if steps < wanted]
     if len(short) > len(peers) / 2:
-        window, step = _time(scenario.window_s), _time(scenario.deployment.inner_step)
+        window, step = _time(scenario.window_s), _time(scenario.inner_step_s)
         yield (
             f"{len(short)} of {len(peers)} peers cannot do all inner steps: {max(0, int(statistics.median(short)))} of "
             f"{wanted} steps of {step} fit into a window of {window} beside upload and gather, at the median of them"
         )
+
+
+def _machines(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    yield from machine_warnings(scenario, peers, lambda peer: _exchange_s(scenario, peer))
+
+
+def _timelines(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    yield from timeline_warnings(scenario, peers, lambda peer: _exchange_s(scenario, peer))
 
 
 def _uploads(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
@@ -105,7 +121,7 @@ def _validators(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     for name, validator in sorted(scenario.validators.items()):
         download_s = (number + _num_gathered(scenario)) * scenario.payload_bytes * 8 / validator.downlink
         needed_s = scenario.timeline.put_window + download_s + number * scenario.deployment.evaluation
-        if needed_s > scenario.window_s:
+        if needed_s > scenario.window_s and scenario.timeline.foresees:
             yield (
                 f"validator {name} cannot keep up: put window, downloads and {number} evaluations of "
                 f"{_time(scenario.deployment.evaluation)} take {_time(needed_s)}, "
@@ -140,9 +156,11 @@ def _overlap_rule(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str
 
 def _pay(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     """Runs that are over before the chain has paid for a second weight vector."""
-    chain, every = scenario.chain, scenario.gauntlet.weights.set_every_windows
-    blocks = (scenario.planned_rounds + 1) * scenario.timeline.blocks_per_window
-    first_set = (every + 1) * scenario.timeline.blocks_per_window
+    chain, every, timeline = scenario.chain, scenario.gauntlet.weights.set_every_windows, scenario.timeline
+    if not isinstance(timeline, Windowed):  # how many blocks a round takes is not known
+        return
+    blocks = (scenario.planned_rounds + 1) * timeline.blocks_per_window
+    first_set = (every + 1) * timeline.blocks_per_window
     hidden = 0 if chain.commit_reveal == "none" else chain.commit_reveal
     first_paid = (first_set // chain.tempo + 1 + hidden) * chain.tempo
     if first_paid > blocks:
@@ -210,10 +228,16 @@ def _num_gathered(scenario: Scenario) -> int:
 
 def _steps_that_fit(scenario: Scenario, peer: PeerSpec) -> int:
     """Inner steps that a window has room for, beside what of an exchange does not overlap with them."""
-    step_s = scenario.deployment.inner_step / peer.speed
-    exchange_s = _upload_s(scenario, peer) + min(_gather_s(scenario, peer), scenario.timeline.gather_timeout)
-    hidden_s = (scenario.plan.overlap_steps or 0) * step_s
-    return int((scenario.window_s - max(0.0, exchange_s - hidden_s)) / step_s + 1e-9)
+    return int((scenario.window_s - _exchange_s(scenario, peer)) / step_seconds(scenario, peer) + 1e-9)
+
+
+def _exchange_s(scenario: Scenario, peer: PeerSpec) -> float:
+    """Seconds of a window that a peer's exchange takes from its inner steps."""
+    deployment, step_s = scenario.deployment, step_seconds(scenario, peer)
+    on_links_s = _upload_s(scenario, peer) + min(_gather_s(scenario, peer), scenario.timeline.gather_timeout)
+    hidden_s = (scenario.plan.overlap_steps or 0) * step_s if not scenario.plan.outer_delay else float("inf")
+    work_s = deployment.compression + deployment.decoding * scenario.selection.places(scenario.peers)[0]
+    return max(0.0, on_links_s - hidden_s) + work_s / peer.speed
 
 
 def _median_peer(peers: Sequence[PeerSpec], key: Callable[[PeerSpec], float]) -> PeerSpec:
@@ -235,8 +259,11 @@ def _rate(bits_per_s: float) -> str:
 _CHECKS: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (
     _empty_cohorts,
     _inner_steps,
+    _timelines,
+    _machines,
     _uploads,
     _gathers,
+    network_warnings,
     _selection,
     _validators,
     _evaluations,
@@ -248,4 +275,5 @@ _CHECKS: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (
     _faults,
     _memory,
 )
-_OF_PAYLOADS = (_inner_steps, _uploads, _gathers, _validators)
+_OF_THE_STORE = (_uploads, _gathers, network_warnings, _validators, _evaluations, _overlap_rule)
+_OF_PAYLOADS = (_inner_steps, _machines, _timelines, _uploads, _gathers, network_warnings, _validators)

@@ -21,9 +21,17 @@ from covsim.protocol.fragments import fragment_rules
 from covsim.protocol.outer import outer_optimizers
 from covsim.protocol.values import value_formats
 from covsim.registry import Registry
+from covsim.scenario.inner_step import step_times
+from covsim.scenario.learning import learning_rules
 from covsim.schedules import schedules
+from covsim.world.clock import timelines
 from covsim.world.faults import faults
+from covsim.world.latency import jitters
 from covsim.world.machine import link_rates, speeds
+from covsim.world.requests import backoffs
+from covsim.world.slow import slow_policies
+from covsim.world.topology import topologies
+from covsim.world.variations import variations
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "behaviors": behaviors,
@@ -32,6 +40,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "models": models,
     "shards": shardings,
     "tasks": tasks,
+    "learning": learning_rules,
     "schedules": schedules,
     "inner-optimizers": inner_optimizers,
     "outer-optimizers": outer_optimizers,
@@ -44,8 +53,15 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "selections": selections,
     "weight-rules": weight_rules,
     "consensus-rules": consensus_rules,
+    "timelines": timelines,
+    "topologies": topologies,
     "faults": faults,
     "links": link_rates,
     "speeds": speeds,
+    "variations": variations,
+    "jitters": jitters,
+    "backoffs": backoffs,
+    "slow-policies": slow_policies,
+    "step-times": step_times,
 }
 """Parts that hold other parts come after them."""

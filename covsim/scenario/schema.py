@@ -28,10 +28,14 @@ from covsim.protocol.aggregators import Aggregator, Mean, aggregators
 from covsim.randomness import Streams
 from covsim.registry import did_you_mean
 from covsim.scenario.counterfactual import Counterfactual
-from covsim.scenario.deployment import Deployment, Groups
+from covsim.scenario.deployment import Deployment, Groups, num_parameters
 from covsim.scenario.faults import Misplaced, check_faults, labels
+from covsim.scenario.layered import CannotLayer, check_layers
+from covsim.scenario.learning import LearningRule, Trained, learning_rules
+from covsim.scenario.machines import machine_problems
 from covsim.scenario.messages import CONTRADICTION
 from covsim.scenario.metrics import check_metric
+from covsim.scenario.reach import Unreachable, check_reachable
 from covsim.scenario.sections import (
     Checkpointing,
     Cohort,
@@ -44,12 +48,16 @@ from covsim.scenario.sections import (
     by_stake,
 )
 from covsim.scenario.sizes import cohort_sizes
+from covsim.scenario.timing import timeline_problem
 from covsim.sources import SourcePath, must_be_code
-from covsim.world.clock import Timeline
+from covsim.world import barrier  # noqa: F401  # registers its timeline
+from covsim.world.clock import Timeline, Windowed, timelines
 from covsim.world.faults import Fault
 from covsim.world.faults import faults as fault_kinds
+from covsim.world.layers import Layered
 from covsim.world.network import NetworkSettings
 from covsim.world.store import StoreSettings
+from covsim.world.topology import ObjectStoreTopology, Topology, topologies
 
 LONGEST_NAME = 64
 
@@ -75,13 +83,21 @@ class Scenario(Section):
     data: Data = Field(Data(), description="the text, and how it is dealt over uids")
     training: Training = Field(Training(), description="the inner loop")
     deployment: Deployment = Field(Deployment.model_validate("same"), description="what the clock charges for")
+    learning: Annotated[LearningRule, OneOf(learning_rules, default="trained", bare="kind")] = Field(
+        Trained(), description="whether peers really train, or a stated rule stands for it"
+    )
     protocol: Annotated[Protocol, OneOf(protocols, default="sparseloco", bare="kind")] = Field(
         SparseLoCo(), description="what is sent, and how it is applied"
     )
     aggregate: Annotated[Aggregator, OneOf(aggregators, default="mean")] = Field(
         Mean(), description="how the gathered payloads are combined"
     )
-    timeline: Timeline = Field(Timeline(), description="blocks and windows")
+    timeline: Annotated[Timeline, OneOf(timelines, default="windowed")] = Field(
+        Windowed(), description="blocks and windows"
+    )
+    topology: Annotated[Topology, OneOf(topologies, default="object_store", bare="kind")] = Field(
+        ObjectStoreTopology(), description="which way payloads take"
+    )
     network: NetworkSettings = Field(NetworkSettings(), description="what all links have in common")
     store: StoreSettings = Field(StoreSettings(), description="the object store that payloads pass through")
     checkpoints: Checkpointing = Field(Checkpointing(), description="what those take over who come later")
@@ -182,8 +198,15 @@ class Scenario(Section):
         return self
 
     @model_validator(mode="after")
+    def _timeline_fits(self) -> Self:
+        problem = timeline_problem(self)
+        if problem is not None:
+            raise _contradiction(problem[0], *problem[1])
+        return self
+
+    @model_validator(mode="after")
     def _tensors_fit_protocol(self) -> Self:
-        if not self.model.known_before_run:
+        if not self.model.known_before_run or isinstance(self.timeline, Layered):
             return self
         try:
             self.plan.payload_bytes((1, shape) for shape in self.model.shapes.values())
@@ -194,6 +217,14 @@ class Scenario(Section):
             _ = self.payload_bytes
         except ValueError as error:
             raise _contradiction(str(error), "deployment") from None
+        return self
+
+    @model_validator(mode="after")
+    def _layers_can_be_timed(self) -> Self:
+        try:
+            check_layers(self)
+        except CannotLayer as error:
+            raise _contradiction(str(error), *error.path) from None
         return self
 
     @model_validator(mode="after")
@@ -237,6 +268,20 @@ class Scenario(Section):
                 raise _contradiction(str(error), "expect", "claims", position, "metric") from None
         return self
 
+    @model_validator(mode="after")
+    def _everybody_is_reachable(self) -> Self:
+        try:
+            check_reachable(self)
+        except Unreachable as error:
+            raise _contradiction(str(error), *error.path) from None
+        return self
+
+    @model_validator(mode="after")
+    def _machines_make_sense(self) -> Self:
+        for message, *path in machine_problems(self):
+            raise _contradiction(message, *path)
+        return self
+
     @property
     def planned_rounds(self) -> int:
         """Rounds until the first end that does not depend on learning, if every peer does all its steps."""
@@ -244,7 +289,7 @@ class Scenario(Section):
         ends: list[tuple[float | None, float]] = [
             (self.stop.rounds, 1),
             (self.stop.tokens, tokens),
-            (self.stop.simulated, self.window_s),
+            (self.stop.simulated if self.timeline.foresees else None, self.window_s),
             (self.stop.bytes, self.peers * self.payload_bytes if self.stop.bytes is not None else 0),
         ]
         return min(math.ceil(end / per_round) for end, per_round in ends if end is not None and per_round > 0)
@@ -253,6 +298,11 @@ class Scenario(Section):
     def plan(self) -> Plan:
         """What the protocol asks of everybody."""
         return self.protocol.plan()
+
+    @property
+    def adds_on_the_way(self) -> bool:
+        """Whether a direct exchange reduces payloads as they pass: their values add up, and a mean is wanted."""
+        return self.plan.reducible and isinstance(self.aggregate, Mean)
 
     @property
     def tokens_per_step(self) -> int:
@@ -266,8 +316,13 @@ class Scenario(Section):
 
     @property
     def window_s(self) -> float:
-        """Length of a window in seconds."""
-        return self.timeline.blocks_per_window * self.timeline.block
+        """Nominal length of a window in seconds; infinite where nothing bounds it."""
+        return self.timeline.window_s
+
+    @property
+    def inner_step_s(self) -> float:
+        """Seconds of an inner step on a machine of speed 1."""
+        return self.deployment.step_s(lambda: num_parameters(self.charged_tensors))
 
     @property
     def payload_bytes(self) -> float:

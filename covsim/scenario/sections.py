@@ -15,6 +15,9 @@ from covsim.choice import OneOf
 from covsim.units import Rate, Seconds, Share, Size, format_share, parse_share
 from covsim.world.faults import Label
 from covsim.world.machine import ConstantRate, ConstantSpeed, RateDistribution, SpeedDistribution, link_rates, speeds
+from covsim.world.slow import FewerSteps, SlowPolicy, slow_policies
+from covsim.world.unsteady import Preemption, Slowdowns, StepNoise
+from covsim.world.variations import Variation, variations
 
 _YEAR_S = 365 * 86_400.0
 
@@ -55,6 +58,7 @@ PartOfAll = Annotated[
 """A share of all peers, or `rest`: whatever the other cohorts leave."""
 
 LinkRate = Annotated[RateDistribution, OneOf(link_rates, default="constant", bare="value")]
+LinkVariation = Annotated[Variation, OneOf(variations)]
 Speed = Annotated[SpeedDistribution, OneOf(speeds, default="constant", bare="value")]
 
 
@@ -70,12 +74,20 @@ class Cohort(Section):
     downlink: LinkRate = Field(
         ConstantRate.model_validate({"value": "500 Mb/s"}), description="each peer's link to the store, down"
     )
+    uplink_varies: LinkVariation | None = Field(None, description="which part of the uplink is there, over time")
+    downlink_varies: LinkVariation | None = Field(None, description="which part of the downlink is there, over time")
     speed: Speed = Field(ConstantSpeed(value=1.0), description="of each machine; 1 is the deployment's, 2 is twice it")
+    step_noise: StepNoise | None = Field(None, description="how a machine's step time varies from round to round")
+    slowdowns: Slowdowns | None = Field(None, description="rounds in which a machine is slow")
+    preemption: Preemption | None = Field(None, description="spans in which a machine is taken away")
+    when_slow: Annotated[SlowPolicy, OneOf(slow_policies, bare="kind")] = Field(
+        FewerSteps(), description="what a peer does whose inner steps do not all fit before the window closes"
+    )
     membership: Annotated[Membership, OneOf(memberships, bare="kind")] = Field(
         Always(), description="when they take part, and whether they stay"
     )
 
-    region: Label | None = Field(None, description="where they are, for faults that strike a region")
+    region: Label | None = Field(None, description="where they are, for faults that strike a region, and for latencies")
 
     @model_validator(mode="after")
     def _sized_once(self) -> Self:
@@ -94,6 +106,9 @@ class ValidatorNode(Section):
     stake: float = Field(gt=0, le=1e12, description="weight of its vote, relative to the other validators' stakes")
     uplink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, up; checkpoints pass it")
     downlink: Rate = Field(10e9, gt=0, le=1e15, description="its link to the store, down")
+    uplink_varies: LinkVariation | None = Field(None, description="which part of the uplink is there, over time")
+    downlink_varies: LinkVariation | None = Field(None, description="which part of the downlink is there, over time")
+    region: Label | None = Field(None, description="where it is, for network.latencies and regional links")
 
 
 def by_stake(stakes: Mapping[str, float]) -> list[str]:
@@ -149,4 +164,7 @@ class Compute(Section):
     """Where the tensors live; changes how long a run takes, not what it models."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto takes CUDA where there is one")
+    transfers: Literal["single", "bundled"] = Field(
+        "single", description="bundled: a peer's gather is one step, where nobody waits for another's bytes"
+    )
     threads: int | None = Field(None, gt=0, le=1024, description="torch threads; by default torch's own choice")

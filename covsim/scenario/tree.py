@@ -12,6 +12,9 @@ Path = tuple[str | int, ...]
 SHORTHANDS = {
     "behavior": "kind",
     "selection": "kind",
+    "backoff": "kind",
+    "refused_backoff": "kind",
+    "topology": "kind",
     "shards": "kind",
     "protocol": "kind",
     "compressor": "kind",

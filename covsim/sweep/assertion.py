@@ -227,13 +227,15 @@ def faults_over(scenario: Scenario) -> int:
     Raises:
         ValueError: nothing fails in it, or a fault has no end.
     """
-    ends = [pause.ends_s / scenario.window_s for pause in (*scenario.timeline.stalls, *scenario.store.outages)]
+    seconds = [pause.ends_s for pause in (*scenario.timeline.stalls, *scenario.store.outages)]
+    seconds += [fault.at + fault.lasts for fault in scenario.faults if fault.at is not None and fault.lasts is not None]
+    if seconds and not scenario.timeline.foresees:
+        raise ValueError("in which round a second falls is not known before the run; say after= which round")
+    ends = [ends_s / scenario.window_s for ends_s in seconds]
     for fault in scenario.faults:
         if fault.to_round is not None:
             ends.append(fault.to_round)
-        elif fault.at is not None and fault.lasts is not None:
-            ends.append((fault.at + fault.lasts) / scenario.window_s)
-        else:
+        elif fault.at is None or fault.lasts is None:
             raise ValueError(f"{fault.kind} at a rate has no end; say after= which round it should be over")
     offline = [each.behavior for each in scenario.validators.values()]
     ends += [behavior.to_round for behavior in offline if isinstance(behavior, Offline)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar, Literal
 
 from covsim.randomness import Streams
-from covsim.world.clock import BlockTimes, Timeline
+from covsim.world.clock import BlockTimes, Timeline, Windowed
 from covsim.world.faults import UNTIL_THE_END, Fault, FaultVerbs, Harm, Targets, faults
 from covsim.world.pauses import Pause, pause_of
 
@@ -110,6 +110,7 @@ def _rounds(fault: Fault, num_rounds: int) -> Iterable[int]:
 def _in_round(round: int, label: str, fault: Fault, times: BlockTimes, streams: Streams) -> Pause:
     """The rest that a fault causes in the window in which a round's payloads are exchanged."""
     timeline = times.timeline
+    assert isinstance(timeline, Windowed), "rounds name windows that are known before the run"
     block = (round + fault.window_of_round) * timeline.blocks_per_window
     if fault.lasts_says_how_much:
         assert fault.lasts is not None

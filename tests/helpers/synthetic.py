@@ -185,7 +185,7 @@ class _Play:
         download_s = max(0.0, end_s - max(peer.free_s, (round + 1) * WINDOW_S + PUT_S))
         peer.free_s = end_s
         idle_s = end_s - started_s - compute_s - upload_s - download_s
-        return RoundSettled(end_s, uid, round, started_s, compute_s, upload_s, download_s, idle_s)
+        return RoundSettled(end_s, uid, round, started_s, compute_s, upload_s, download_s, idle_s, idle_other_s=idle_s)
 
     def _scoring(self, round: int, on_time: dict[int, Submitted]) -> Iterator[Event]:
         for name in STAKES:

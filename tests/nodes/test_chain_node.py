@@ -15,7 +15,7 @@ from covsim.chain.verification import read
 from covsim.events import BlockSealed, Deregistered, EpochSettled, Event, Registered
 from covsim.nodes.chain_node import ChainNode, Member, peer_name
 from covsim.randomness import Streams
-from covsim.world.clock import BlockClock, Timeline, alarm, on_event
+from covsim.world.clock import BlockClock, Windowed, alarm, on_event
 
 SEED = 4
 BLOCK_S = 12.0
@@ -37,7 +37,7 @@ class Play:
 
     def __init__(self, stalls: list[dict[str, str]] | None = None, **settings: Any) -> None:
         self.env = simpy.Environment()
-        self.clock = BlockClock(self.env, Timeline(block="12 s", put_window="70 s", stalls=stalls or []))
+        self.clock = BlockClock(self.env, Windowed(block="12 s", put_window="70 s", stalls=stalls or []))
         small: dict[str, Any] = {"tempo": 10, "rate_limit": 0, "commit_reveal": "none", "slots": 9, "immunity": 0}
         self.events: list[Event] = []
         self.settings = ChainSettings(**(small | settings))

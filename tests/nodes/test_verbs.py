@@ -24,7 +24,7 @@ from covsim.events import (
     Transferred,
 )
 from covsim.learning.corpus import Batches
-from covsim.nodes import examination as examination_module
+from covsim.nodes import trained as trained_module
 from covsim.nodes.mishaps import Mishaps
 from covsim.nodes.seam import Computed
 from covsim.protocol import protocols
@@ -325,13 +325,13 @@ def test_nothing_is_kept_for_nobody(tiny: Scenario) -> None:
 def test_the_expected_sequences_are_those_that_are_measured(tiny: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """The leading validator's own; another validator draws others."""
     measured: list[torch.Tensor] = []
-    original = examination_module.measure
+    original = trained_module.measure
 
     def noting(model: Any, theta: Any, trials: Any, own: torch.Tensor, random: Any) -> Any:
         measured.append(own)
         return original(model, theta, trials, own, random)
 
-    monkeypatch.setattr(examination_module, "measure", noting)
+    monkeypatch.setattr(trained_module, "measure", noting)
     expected: dict[int, torch.Tensor] = {}
 
     def script(peer: Any) -> Script:

@@ -22,6 +22,7 @@ When = Callable[[Event], bool]
 
 PROTOCOLS: dict[str, tuple[str, dict[str, Any]]] = {
     "streaming": ("streaming_diloco", {"overlap_steps": 1}),
+    "delayed": ("diloco", {"outer_delay": 2}),
     "streaming, waiting": ("streaming_diloco", {"overlap_steps": "none", "mixing": 0.3}),
     "async": ("async_diloco", {"buffer": 12}),
     "sparta": ("sparta", {"share": 0.1}),

@@ -41,7 +41,7 @@ def changed(*overrides: str) -> Scenario:
         ("selection=random", lambda s: s.selection == RandomSelection()),
         ("selection.kind=random", lambda s: s.selection == RandomSelection(gather=8, reserve=4)),
         ("selection.gather=6", lambda s: s.selection == GauntletSelection(gather=6, reserve=4)),
-        ("deployment.inner_step=5 s", lambda s: s.deployment.preset == "covenant-72b" and s.deployment.inner_step == 5),
+        ("deployment.inner_step=5 s", lambda s: s.deployment.preset == "covenant-72b" and s.inner_step_s == 5),
         ("deployment=same", lambda s: s.deployment.tensors == []),
         ("name=other", lambda s: s.name == "other"),
         ("description='a: b = c'", lambda s: s.description == "a: b = c"),

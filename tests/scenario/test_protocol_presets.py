@@ -97,7 +97,7 @@ def test_peers_train_alike(name: str, scenario: Scenario) -> None:
 
 def test_an_inner_step_takes_what_its_comment_says() -> None:
     operations = 6 * num_parameters(TEMPLAR_1B) * 131_072
-    assert load("protocols/sparseloco").deployment.inner_step == pytest.approx(operations / (0.38 * 3.12e14), rel=1e-2)
+    assert load("protocols/sparseloco").inner_step_s == pytest.approx(operations / (0.38 * 3.12e14), rel=1e-2)
 
 
 def test_nothing_is_warned_of(scenario: Scenario) -> None:
@@ -106,7 +106,7 @@ def test_nothing_is_warned_of(scenario: Scenario) -> None:
 
 def test_windows_are_just_wide_enough(name: str, scenario: Scenario) -> None:
     """By whole seconds; the largest fragment of streaming is larger than the mean, by which its window is measured."""
-    train_s = scenario.plan.inner_steps * scenario.deployment.inner_step
+    train_s = scenario.plan.inner_steps * scenario.inner_step_s
     slack_s = scenario.window_s - upload_s(scenario) - gather_s(scenario, others=min(7, scenario.peers - 1)) - train_s
     assert 0 <= slack_s < 1
     if name != "streaming_diloco":
@@ -178,7 +178,7 @@ def test_streaming_waits_for_its_largest_fragment_alone(play: Any) -> None:
     scenario = load("protocols/streaming_diloco", {**SMALL, "cohorts.honest.downlink": SEVENTH})
     settled: list[RoundSettled] = events_of(scenario, RoundSettled, play)
     bits = largest_fragment_bits(scenario)
-    waits_s = [event.download_s for event in settled if event.round < 2]
+    waits_s = [event.idle_exchange_s for event in settled if event.round < 2]
     assert waits_s[:2] == [0, 0]
     assert waits_s[2:] == pytest.approx([0.1 + bits / 110e6 + 7 * bits / 500e6 - 5 * 8] * 2, abs=0.01)
 

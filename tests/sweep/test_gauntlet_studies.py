@@ -32,6 +32,7 @@ from covsim.events import (
     WindowOpened,
 )
 from covsim.gauntlet.loss_score import measure
+from covsim.learning.corpus import Corpus
 from covsim.randomness import Streams
 from covsim.record.runner import run_or_resume
 from covsim.scenario import Scenario, load, shipped_scenarios
@@ -300,6 +301,7 @@ def test_a_tape_gives_the_losses_that_the_run_saw(finished: Path) -> None:
     scenario, parts = replay.scenario, replay.parts
     evidence = pd.read_parquet(finished / "evidence.parquet")
     streams, compared = Streams(scenario.seed), 0
+    corpus = Corpus(scenario.data, scenario.model.context, streams)
     for exchanged in replay.rounds():
         rows = evidence[(evidence["validator"] == "lead") & (evidence["round"] == exchanged.round)]
         rows = rows[rows["own_before"].notna()].set_index("uid")
@@ -312,10 +314,8 @@ def test_a_tape_gives_the_losses_that_the_run_saw(finished: Path) -> None:
             for each in submissions
         ]
         labels = [("own sample", "lead", exchanged.round, each.uid) for each in submissions]
-        own = [
-            parts.corpus.assigned_sample(label[3], exchanged.round, 3, 2, 2, streams.numpy(*label)) for label in labels
-        ]
-        random = parts.corpus.random_sample(2, streams.numpy("random sample", "lead", exchanged.round))
+        own = [corpus.assigned_sample(label[3], exchanged.round, 3, 2, 2, streams.numpy(*label)) for label in labels]
+        random = corpus.random_sample(2, streams.numpy("random sample", "lead", exchanged.round))
         found = measure(scenario.model, exchanged.lineage.theta, trials, torch.stack(own), random)
         for i, each in enumerate(submissions):
             for name in ("own_before", "own_after", "random_before", "random_after"):

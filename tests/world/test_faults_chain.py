@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from covsim.randomness import Streams
 from covsim.world.chain_faults import ChainStall, LateBlock, chain_pauses, with_stalls
-from covsim.world.clock import BlockTimes, Timeline
+from covsim.world.clock import BlockTimes, Windowed
 
 ROUNDS = 20
 
 
 def timeline(**changes):
     """Windows of ten blocks, 120 s."""
-    return Timeline(block="12 s", blocks_per_window=10, put_window="60 s", **changes)
+    return Windowed(block="12 s", blocks_per_window=10, put_window="60 s", **changes)
 
 
 def delayed(*faults, base=None, seed=1):
