@@ -25,7 +25,7 @@ from covsim.events import (
 )
 from covsim.learning.tasks import Task
 from covsim.nodes.board import Board, SyncSamples
-from covsim.nodes.bundles import Bundles, refusal
+from covsim.nodes.bundles import Bundles
 from covsim.nodes.chain_node import ChainNode, Member
 from covsim.nodes.collective import Collectives
 from covsim.nodes.commons import Charges, Commons, round_of_key
@@ -266,9 +266,6 @@ class Simulation:
         """What takes uploads and gathers in one step each, if that is asked for."""
         if self.scenario.compute.transfers == "single":
             return None
-        reason = refusal(self.scenario)
-        if reason is not None:
-            raise ValueError(f"compute.transfers: bundled does not go together with {reason}")
         return Bundles(self.commons, self.scenario.network.latency)
 
     def _announce(self) -> None:

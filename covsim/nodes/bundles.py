@@ -28,7 +28,6 @@ from covsim.nodes.gather import Submission, outcome_of
 from covsim.nodes.spent import Spent
 from covsim.protocol.base import InvalidPayload
 from covsim.protocol.lineage import Lineage
-from covsim.scenario.schema import Scenario
 from covsim.world.clock import alarm, on_event
 from covsim.world.network import Resource
 from covsim.world.store import StoredObject
@@ -42,7 +41,8 @@ class Lot:
     """What there is to gather in a round, as it becomes known; the same for all who gather it."""
 
     known: simpy.Event
-    arrivals: list[tuple[float, int, float]] = field(default_factory=list)  # when it lay there, uid, bytes; sorted
+    # When it could be had, whose, its bytes, and whether a poll sees it; sorted.
+    arrivals: list[tuple[float, int, float, bool]] = field(default_factory=list)
     submissions: dict[int, Submission] = field(default_factory=dict)
     missing: list[int] = field(default_factory=list)
     entered: tuple[Submission, ...] = ()
@@ -138,12 +138,12 @@ class Bundles:
         """When a link has carried all of a lot that becomes visible from a time on; idle seconds before; the bytes."""
         poll_s, latency_s, rate = self._commons.poll_s, self._latency_s, downlink.capacity_bits_per_s / 8
         ends_s, idle_s, total = began_s, 0.0, 0.0
-        for there_s, uid, num_bytes in lot.arrivals:
+        for there_s, uid, num_bytes, is_polled in lot.arrivals:
             if uid == own_uid:
                 continue
-            seen_s = began_s
-            if there_s > began_s:
-                seen_s += math.ceil((there_s - began_s) / poll_s) * poll_s
+            seen_s = max(began_s, there_s)
+            if there_s > began_s and is_polled:
+                seen_s = began_s + math.ceil((there_s - began_s) / poll_s) * poll_s
             if seen_s > ends_s:
                 idle_s += seen_s - ends_s
                 ends_s = seen_s
@@ -160,12 +160,17 @@ class Bundles:
         lot = self._lots[round, id(wanted)] = Lot(commons.env.event(), open_places=len(wanted.selected))
         closes = commons.until(commons.clock.put_closes_at(round + 1))
         for uid in wanted.selected:
-            self._watch(lot, round, wanted, uid, closes, False)
+            self._watch(lot, round, wanted, uid, closes)
         self._settle(lot)
         return lot
 
-    def _watch(self, lot: Lot, round: int, wanted: GatherList, uid: int, closes: simpy.Event, stands_in: bool) -> None:
-        """Take the payload of a peer when it lies there, or turn to a reserve when it does not by the closing time."""
+    def _watch(
+        self, lot: Lot, round: int, wanted: GatherList, uid: int, closes: simpy.Event, asked_s: float | None = None
+    ) -> None:
+        """Take the payload of a peer when it lies there, or turn to a reserve when it does not by the closing time.
+
+        A reserve is asked at `asked_s`; until then nobody looks for its payload.
+        """
         commons, key = self._commons, object_key(round, uid)
 
         def look(_: object = None) -> None:
@@ -175,17 +180,21 @@ class Bundles:
             if done:
                 return
             done.append(True)
-            if stored is not None and self._take(lot, round, wanted, uid, stored, stands_in):
+            if arrival is not None and arrival.callbacks is not None:
+                arrival.callbacks.remove(look)  # or the store keeps it for as long as the payload does not come
+            if stored is not None and self._take(lot, round, wanted, uid, stored, asked_s):
                 lot.open_places -= 1
             else:
                 self._give_up(lot, round, wanted, uid, closes)
             self._settle(lot)
 
         done: list[bool] = []
+        arrival: simpy.Event | None = None
         if commons.store.stat(key) is not None or closes.callbacks is None:
             look()
             return
-        on_event(commons.store.arrival(key), look)
+        arrival = commons.store.arrival(key)
+        on_event(arrival, look)
         on_event(closes, look)
 
     def _give_up(self, lot: Lot, round: int, wanted: GatherList, uid: int, closes: simpy.Event) -> None:
@@ -193,18 +202,22 @@ class Bundles:
         if lot.next_reserve < len(wanted.reserve):
             reserve = wanted.reserve[lot.next_reserve]
             lot.next_reserve += 1
-            self._watch(lot, round, wanted, reserve, closes, True)
+            self._watch(lot, round, wanted, reserve, closes, self._commons.env.now)
         else:
             lot.open_places -= 1
             lot.waited_until_s = max(lot.waited_until_s, self._commons.env.now)
 
-    def _take(self, lot: Lot, round: int, wanted: GatherList, uid: int, stored: StoredObject, stands_in: bool) -> bool:
+    def _take(
+        self, lot: Lot, round: int, wanted: GatherList, uid: int, stored: StoredObject, asked_s: float | None
+    ) -> bool:
         """Have a payload; False for one that does not count."""
         commons = self._commons
         if not commons.on_time(stored, round):
             return False
-        insort(lot.arrivals, (stored.stored_s, uid, stored.charged_bytes))
-        allow = commons.trusts_everybody or (stands_in and commons.trusts_reserves)
+        is_polled = asked_s is None or stored.stored_s > asked_s
+        there_s = stored.stored_s if asked_s is None else max(stored.stored_s, asked_s)
+        insort(lot.arrivals, (there_s, uid, stored.charged_bytes, is_polled))
+        allow = commons.trusts_everybody or (asked_s is not None and commons.trusts_reserves)
         try:
             sha256, decoded = commons.decoded.read(stored.data, round, allow_missing=allow)
         except InvalidPayload:
@@ -218,35 +231,3 @@ class Bundles:
         if not lot.open_places and not lot.known.triggered:
             lot.entered = tuple(lot.submissions[uid] for uid in sorted(lot.submissions))
             lot.known.succeed()
-
-
-def refusal(scenario: Scenario) -> str | None:
-    """Why transfers of a scenario cannot be bundled: what makes peers wait for each other's bytes; None if they can."""
-    store, plan = scenario.store, scenario.plan
-    reasons = {
-        "store.ingress": store.ingress is not None,
-        "store.egress": store.egress is not None,
-        "store.read_failure": store.read_failure > 0,
-        "store.outages": bool(store.outages),
-        "faults": bool(scenario.faults),
-        "a protocol that overlaps exchanges with training": plan.in_background,
-        "an asynchronous protocol": plan.asynchrony is not None,
-        "a timeline that is not windowed": scenario.timeline.kind != "windowed",
-        **_of_network(scenario),
-    }
-    return next((name for name, holds in reasons.items() if holds), None)
-
-
-def _of_network(scenario: Scenario) -> dict[str, bool]:
-    """Settings of links that make a request more than latency + bytes / rate."""
-    plain_network = type(scenario.network)().model_copy(update={"latency": scenario.network.latency})
-    plain_store = type(scenario.store)()
-    reasons = {"network beyond its latency": scenario.network != plain_network}
-    for name in ("ranges", "rate_limit", "region"):
-        reasons[f"store.{name}"] = getattr(scenario.store, name, None) != getattr(plain_store, name, None)
-    varies = any(
-        getattr(node, name, None) is not None
-        for node in (*scenario.cohorts.values(), *scenario.validators.values())
-        for name in ("varies", "uplink_varies", "downlink_varies")
-    )
-    return reasons | {"links that vary": varies}

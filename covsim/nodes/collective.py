@@ -9,6 +9,8 @@ fault-tolerant all-reduce of INTELLECT-1 goes on (arXiv 2412.01152, section 2.4)
 from __future__ import annotations
 
 import hashlib
+import math
+from collections import Counter
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
@@ -245,6 +247,7 @@ class _Group:
         self._home, self._exchange = home, exchange
         self._somebody_left = home.commons.env.event()
         self._began_s = home.commons.env.now
+        self._formed = len(self.members)
 
     def leave(self, name: str) -> None:
         """Go on without a member, from the start."""
@@ -270,9 +273,7 @@ class _Group:
         moved: dict[str, list[float]] = {member.name: [0.0, 0.0] for member in members}
         complete = True
         for phase in home.topology.phases(members, _latency(home.network), home.sums):
-            transfers = [
-                home.network.transfer(_path(home.network, flow), flow.num_bytes, flow.latency_s) for flow in phase
-            ]
+            transfers = [_start(home.network, flow) for flow in phase]
             arrived = env.all_of([transfer.done for transfer in transfers])
             yield arrived | somebody_left | gives_up
             complete = arrived.processed and not somebody_left.triggered
@@ -292,7 +293,8 @@ class _Group:
         exchange, commons = self._exchange, self._home.commons
         brought = [exchange.payload_of(member.name) for member in self.members]
         valid = [submission for submission in brought if submission is not None]
-        in_quorum = len(valid) >= commons.quorum * len(exchange.awaited)
+        expected = len(exchange.awaited) if self._home.topology.reaches_all else self._formed
+        in_quorum = len(valid) >= commons.quorum * expected
         if complete and in_quorum:
             self.entered = tuple(sorted(valid, key=lambda submission: submission.uid))
         if complete:
@@ -337,11 +339,17 @@ def _latency(network: Network) -> Latency:
     return lambda one, other: network.ways.latency_s(one.uplink, other.downlink)
 
 
-def _path(network: Network, flow: Flow) -> tuple[Resource, ...]:
-    """The links of a flow, and those between regions on its way; one that it takes several times counts once."""
+def _start(network: Network, flow: Flow) -> Transfer:
+    """Send a flow over its links and those between regions on its way.
+
+    A trunk that it takes m times carries all of it m times, so it may not be faster than the m-th part; beside others
+    it still counts as one flow there.
+    """
     links = flow.path  # in pairs, up and down, of the members in their order
     hops = [(links[place], links[(place + 3) % len(links)]) for place in range(0, len(links), 2)]
-    return links + tuple(link for source, sink in hops for link in network.ways.between(source, sink))
+    trunks = Counter(link for source, sink in hops for link in network.ways.between(source, sink))
+    cap = min((link.capacity_bits_per_s / times for link, times in trunks.items() if times > 1), default=math.inf)
+    return network.transfer((*links, *trunks), flow.num_bytes, flow.latency_s, cap_bits_per_s=cap)
 
 
 def _add_up(moved: dict[str, list[float]], phase: Phase, transfers: Sequence[Transfer]) -> None:

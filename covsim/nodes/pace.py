@@ -97,8 +97,10 @@ class Pace:
         return Stint(Machine(stint.step_s).steps_within(worked_s, stint.steps), stint.batch, stint.step_s)
 
     def lasts_s(self, now_s: float, work_s: float) -> float:
-        """Seconds until work that begins now is done, time in which the machine is gone among them."""
-        return work_s if self._absences is None else work_s + self._absences.away_while_working_s(now_s, work_s)
+        """Seconds until work that begins now is done, time in which the machine is gone among them; 0 for no work."""
+        if self._absences is None or not work_s:
+            return work_s
+        return work_s + self._absences.away_while_working_s(now_s, work_s)
 
     def worked_s(self, began_s: float, now_s: float) -> float:
         """Seconds of work in a span: those in which the machine is there."""

@@ -152,7 +152,7 @@ class Peer:
     def _visit(self, first: int) -> Generator[Any, Any, int | None]:
         """Take part from a round on until it goes; returns the round for which it comes back, None for never."""
         if self.state == "playing":
-            self._commons.clock.join(self.name, first)
+            self._commons.clock.join(self.name, first, self.pace.is_cut)
             self.body.show_sample()
         elif not (yield from self._enter(first)):
             return None
@@ -186,7 +186,7 @@ class Peer:
             return False
         self.body.wake(round, lineage)
         self.state, self._since, self._settled_s = "playing", round, commons.env.now
-        clock.join(self.name, round)
+        clock.join(self.name, round, self.pace.is_cut)
         commons.emit(PeerEntered(commons.env.now, self.name, self.uid, round, commons.env.now - began_s))
         return True
 

@@ -9,12 +9,15 @@ from covsim.protocol.fragments import Layers, Whole
 from covsim.scenario.sections import Cohort
 from covsim.world.layers import Layered
 from covsim.world.network import NetworkSettings
+from covsim.world.store import StoreSettings
 
 if TYPE_CHECKING:
     from covsim.scenario.schema import Scenario
 
 _SAID_OF_A_COHORT = ("count", "share", "uplink", "downlink", "speed", "region")
 """Of everything else the default must stand."""
+
+_OF_WINDOWS = ("put_window", "gather_timeout", "poll", "stalls")
 
 
 class CannotLayer(ValueError):
@@ -32,6 +35,21 @@ def check_layers(scenario: Scenario) -> None:
             raise CannotLayer(message, *path)
 
 
+def _without_effect(scenario: Scenario, timeline: Layered) -> Iterator[tuple[str, *tuple[str, ...]]]:
+    """Settings that a layered timeline would pass over."""
+    for end in ("tokens", "simulated", "loss", "bytes"):
+        if getattr(scenario.stop, end) is not None:
+            yield "a layered timeline ends after stop.rounds alone", "stop", end
+    for work in ("compression", "decoding"):
+        if getattr(scenario.deployment, work):
+            yield "a layered timeline knows no work but that of layers", "deployment", work
+    if scenario.store != StoreSettings():
+        yield "a layered timeline has no store; leave store out", "store"
+    for name in _OF_WINDOWS:
+        if getattr(timeline, name) != Layered.model_fields[name].default:
+            yield "a layered timeline has no windows, and nobody polls", "timeline", name
+
+
 def _refusals(scenario: Scenario, timeline: Layered) -> Iterator[tuple[str, *tuple[str, ...]]]:
     """What does not go with a layered timeline, the first thing first."""
     plan, layers = scenario.plan, scenario.deployment.layers
@@ -42,6 +60,7 @@ def _refusals(scenario: Scenario, timeline: Layered) -> Iterator[tuple[str, *tup
         yield "nothing is trained on a layered timeline; write learning: synthetic", "learning"
     if scenario.stop.rounds is None:
         yield "a layered timeline ends after so many rounds; give stop.rounds", "stop"
+    yield from _without_effect(scenario, timeline)
     if scenario.peers < 2:
         yield "a layered timeline needs two peers or more: one has nobody to exchange with", "peers"
     if plan.asynchrony or plan.stays_home or plan.outer_delay or not isinstance(plan.fragments, Whole | Layers):

@@ -27,6 +27,7 @@ from covsim.protocol import Plan, Protocol, SparseLoCo, protocols
 from covsim.protocol.aggregators import Aggregator, Mean, aggregators
 from covsim.randomness import Streams
 from covsim.registry import did_you_mean
+from covsim.scenario import bundling
 from covsim.scenario.counterfactual import Counterfactual
 from covsim.scenario.deployment import Deployment, Groups, num_parameters
 from covsim.scenario.faults import Misplaced, check_faults, labels
@@ -165,6 +166,13 @@ class Scenario(Section):
                 f"{needed} slots are needed from the start (peers, validators, owner), there are {self.chain.slots}"
             )
             raise _contradiction(message, "chain", "slots")
+        return self
+
+    @model_validator(mode="after")
+    def _transfers_can_be_bundled(self) -> Self:
+        reason = bundling.refusal(self) if self.compute.transfers == "bundled" else None
+        if reason is not None:
+            raise _contradiction(f"bundled does not go together with {reason}", "compute", "transfers")
         return self
 
     @model_validator(mode="after")

@@ -15,6 +15,22 @@ Problem: TypeAlias = tuple[str, tuple[Any, ...]]
 """What does not go together, and the path of the key to look at."""
 
 
+_OF_THE_STORE = frozenset(
+    {
+        "partition",
+        "region_failure",
+        "store_outage",
+        "store_rate_limit",
+        "slow_reads",
+        "lost_object",
+        "truncated_object",
+        "clock_skew",
+        "version_split",
+    }
+)
+"""Faults that take hold of the store or of the way to it."""
+
+
 def timeline_problem(scenario: Scenario) -> Problem | None:
     """The first thing that does not go with windows that nobody can foresee, or with a direct exchange; else None."""
     return next(_problems(scenario), None)
@@ -35,6 +51,12 @@ def _of_direct_exchanges(scenario: Scenario) -> Iterator[Problem]:
         yield f"a {kind} is between all peers: it needs selection: all", ("selection",)
     if scenario.stop.bytes is not None:
         yield f"stop.bytes counts uploads to a store, which a {kind} has none of", ("stop", "bytes")
+    for name in ("jitter", "request_overhead"):
+        if getattr(scenario.network, name):
+            yield f"{name} belongs to requests of a store, which a {kind} has none of", ("network", name)
+    for position, fault in enumerate(scenario.faults):
+        if fault.kind in _OF_THE_STORE:
+            yield f"{fault.kind} does nothing to a {kind}: it cuts nodes from the store", ("faults", position)
 
 
 def _of_barriers(scenario: Scenario) -> Iterator[Problem]:

@@ -30,7 +30,20 @@ OF_THE_CLOCK = frozenset(
 )
 """Sections that reach learning through the schedule alone."""
 
-OF_A_NODE = frozenset({"uplink", "downlink", "speed", "region", "varies", "when_slow", "steadiness", "unsteadiness"})
+OF_A_NODE = frozenset(
+    {
+        "uplink",
+        "downlink",
+        "uplink_varies",
+        "downlink_varies",
+        "region",
+        "speed",
+        "step_noise",
+        "slowdowns",
+        "preemption",
+        "when_slow",
+    }
+)
 """The same of a cohort or a validator."""
 
 

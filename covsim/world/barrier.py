@@ -130,6 +130,7 @@ class BarrierClock:
         self._listeners: list[Callable[[int], None]] = []
         self._watchers: list[Callable[[], None]] = []
         self._ready_for: dict[str, int] = {}  # of all who take part: the last window for which they are ready
+        self._cut: frozenset[str] = frozenset()  # who stops when a window opens
         self._is_counting = False
         on_event(alarm(env, 0.0, URGENT), lambda _: self._announce(0))
 
@@ -186,9 +187,13 @@ class BarrierClock:
             raise ValueError("when the windows of a barrier opened is not recorded")
         self._opened_s = list(opened_s)
 
-    def join(self, who: str, window: int) -> None:
-        """Wait for somebody who takes part from the round on that is trained in this window."""
+    def join(self, who: str, window: int, is_cut: bool = True) -> None:
+        """Wait for somebody who takes part from the round on that is trained in this window.
+
+        With `is_cut` it stops at a whole step when a window opens before it is ready, if the timeline cuts anybody.
+        """
         self._ready_for[who] = window
+        self._cut = self._cut | {who} if is_cut else self._cut - {who}
         self._count_later()
 
     def leave(self, who: str) -> None:
@@ -205,7 +210,8 @@ class BarrierClock:
 
     def awaited(self, window: int) -> frozenset[str]:
         """Who is to exchange in a window that has opened: who was ready, and who is cut and comes a step later."""
-        return frozenset(who for who, reached in self._ready_for.items() if reached >= window or not self.lets_finish)
+        cut = frozenset[str]() if self.lets_finish else self._cut
+        return frozenset(who for who, reached in self._ready_for.items() if reached >= window or who in cut)
 
     def is_past(self, who: str, window: int) -> bool:
         """Whether somebody takes no part any more, or is ready for a later window."""

@@ -132,7 +132,7 @@ class Clock(Protocol):
     def on_open(self, listener: Callable[[int], None]) -> None:
         """Call `listener(window)` whenever a window opens, before anybody who waits for it."""
 
-    def join(self, who: str, window: int) -> None:
+    def join(self, who: str, window: int, is_cut: bool = True) -> None:
         """Somebody takes part from the round on that is trained in a window."""
 
     def leave(self, who: str) -> None:
@@ -210,7 +210,7 @@ class BlockClock:
         """All windows follow from block heights."""
         return True
 
-    def join(self, who: str, window: int) -> None:
+    def join(self, who: str, window: int, is_cut: bool = True) -> None:
         """Nobody is waited for."""
 
     def leave(self, who: str) -> None:

@@ -184,6 +184,7 @@ class ObjectStore:
             lambda attempt: self._fails(node, purpose, key, attempts_before + attempt),
             lambda attempt: self._emit(ReadFailed(self._env.now, node, key, attempt)),
             retrying,
+            attempts_before,
         )
         if attempt is None:
             return None
@@ -269,6 +270,7 @@ class ObjectStore:
         is_unlucky: Callable[[int], bool],
         failed: Callable[[int], None],
         retrying: Retrying,
+        attempts_before: int = 0,
     ) -> Generator[simpy.Event, Any, int | None]:
         """Ask again and again until an attempt succeeds, at that very instant; its number, None if none does.
 
@@ -281,20 +283,20 @@ class ObjectStore:
             if not fails and not refused:
                 return attempt
             with retrying():
-                yield self._env.timeout(self._request_s(request, link, attempt))
+                yield self._env.timeout(self._request_s(request, link, attempts_before + attempt))
                 if refused:
                     now_s = self._env.now
                     self._emit(RequestRefused(now_s, request.node, request.key, request.direction, attempt))
                 else:
                     failed(attempt)
                 if attempt < settings.retries:
-                    yield self._env.timeout(self._wait_s(request, attempt, refused))
+                    yield self._env.timeout(self._wait_s(request, attempt, refused, attempts_before))
         return None
 
-    def _wait_s(self, request: _Request, attempt: int, refused: bool) -> float:
+    def _wait_s(self, request: _Request, attempt: int, refused: bool, attempts_before: int) -> float:
         """Seconds from an attempt that failed, or that a limit refused, to the next."""
         backoff = self.settings.refused_backoff if refused else self.settings.backoff
-        drawn = self._drawn("backoff", request, attempt) if backoff.draws else 0.0
+        drawn = self._drawn("backoff", request, attempts_before + attempt) if backoff.draws else 0.0
         return backoff.wait_s(self.settings.retry_delay, attempt, drawn)
 
     def _request_s(self, request: _Request, link: Resource, attempt: int) -> float:

@@ -59,8 +59,8 @@ class Preemption(_Settings):
     their preemptions; the rates are the author's of the scenario.
     """
 
-    every: Annotated[Seconds, Field(gt=0, le=_YEAR_S)] = Field(description="Mean time from its return to the next.")
-    lasts: Annotated[Seconds, Field(gt=0, le=_YEAR_S)] = Field(description="Mean time for which it is gone.")
+    every: Annotated[Seconds, Field(ge=1, le=_YEAR_S)] = Field(description="Mean time from its return to the next.")
+    lasts: Annotated[Seconds, Field(ge=1, le=_YEAR_S)] = Field(description="Mean time for which it is gone.")
 
 
 @dataclass(frozen=True, slots=True)

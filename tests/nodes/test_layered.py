@@ -200,6 +200,9 @@ def test_a_run_has_one_digest_and_the_usual_folder(tmp_path: Any) -> None:
         ),
         ({"latency: 0 s": "latency: 0 s, jitter: {kind: uniform, most: 1 s}"}, "network: a layered timeline knows one"),
         ({"volume: 1": "volume: 0"}, "timeline.volume"),
+        ({"stop: {rounds: 3}": "stop: {rounds: 3, bytes: 1 MB}"}, "stop.bytes: a layered timeline ends after"),
+        ({"latency: 0 s": "latency: 0 s}\nstore: {ingress: 1 Mb/s"}, "store: a layered timeline has no store"),
+        ({"volume: 1": "volume: 1, gather_timeout: 1 s"}, "timeline.gather_timeout: a layered timeline has no windows"),
     ],
 )
 def test_what_does_not_go_with_it_is_one_line(change: dict[str, str], line: str) -> None:

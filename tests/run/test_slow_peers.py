@@ -9,12 +9,15 @@ import pytest
 from scripted import resumed_at
 
 from covsim.events import BatchCut, Digest, Event, Gathered, NodeJoined, RoundSettled, RunStopped, Submitted, Trained
+from covsim.nodes.pace import Pace
 from covsim.nodes.seam import Computed
 from covsim.randomness import Streams
 from covsim.record.checkers import all_checkers
 from covsim.scenario import ScenarioError, loads, warnings
 from covsim.simulation import Simulation
-from covsim.world.unsteady import Slowdowns, StepNoise
+from covsim.world.machine import Machine
+from covsim.world.slow import FewerSteps
+from covsim.world.unsteady import Preemption, Slowdowns, StepNoise, Unsteadiness
 
 ONE_IS_SLOW = """
 version: 1
@@ -197,6 +200,16 @@ def test_what_is_preempted_is_idle_and_no_work_is_lost(policy: str, play: Any) -
         if policy != "late":
             assert trained.time_s <= 60 * (trained.round + 1) + 1e-6
     assert not any(event.idle_preempted_s for event in of(events, RoundSettled) if event.uid != slow)
+
+
+def test_who_takes_on_no_step_waits_for_no_machine() -> None:
+    """Would catch a peer that sits out a whole preemption, windows long, to do nothing."""
+    streams = Streams(1)
+    unsteady = Unsteadiness(preemption=Preemption(every="1 min", lasts="1 h"))
+    pace = Pace(Machine(40.0), FewerSteps(), unsteady, streams, 0, batch=1)
+    gone_s = next(float(second) for second in range(10_000) if pace.away_s(second, second + 60) == pytest.approx(60))
+    assert pace.lasts_s(gone_s, 40.0) > 100
+    assert pace.lasts_s(gone_s, 0.0) == 0
 
 
 def test_preemption_under_a_barrier_stretches_the_window(play: Any) -> None:

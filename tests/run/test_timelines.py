@@ -149,6 +149,22 @@ def test_a_step_that_is_begun_is_ended() -> None:
     assert (first.steps, first.time_s) == (2, pytest.approx(2 * STEP_S / 0.3))
 
 
+def test_who_is_not_cut_is_not_waited_for_by_those_who_are_ready() -> None:
+    """With `when_slow: late` the slow peer does all its steps, whatever the barrier says, and the others exchange."""
+    cut, late = (
+        run(
+            direct(
+                "ring", "cohorts.slow.speed=0.25", "timeline.wait_for={first: 3}", f"cohorts.slow.when_slow={policy}"
+            )
+        )
+        for policy in ("fewer_steps", "late")
+    )
+    slow = f"peer:{slow_uid(late)}"
+    assert slow not in {event.node for event in of(late, Exchanged, round=0)}
+    assert slow in {event.node for event in of(cut, Exchanged, round=0)}
+    assert opened_s(late)[2] <= opened_s(cut)[2]
+
+
 def test_who_may_miss_a_round_ends_its_steps_and_skips_what_began_meanwhile() -> None:
     events = run(scenario("timeline.wait_for={first: 3}", "timeline.late=miss", "timeline.put_window=100 s"))
     slow = slow_uid(events)
@@ -241,6 +257,12 @@ def test_a_fault_by_rounds_begins_and_ends_with_their_windows() -> None:
         (["topology=ring", "selection=random"], "it needs selection: all"),
         (["topology=ring", "stop={bytes: 1 GB}"], "counts uploads to a store"),
         (["topology=star"], "star"),
+        (
+            ["topology=ring", "+faults=[{kind: partition, from_round: 1, to_round: 2, share: 50 %}]"],
+            "partition does nothing to a ring",
+        ),
+        (["topology=tree", "+network.jitter={kind: uniform, most: 1 s}"], "jitter belongs to requests of a store"),
+        (["topology=ring", "+network.request_overhead=1 s"], "request_overhead belongs to requests of a store"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(overrides: list[str], complaint: str) -> None:
@@ -295,6 +317,25 @@ def test_what_is_learned_does_not_depend_on_the_way() -> None:
         for played in (direct("object_store"), direct("ring"), direct("tree"))
     ]
     assert lineages[0] == lineages[1] == lineages[2]
+
+
+def test_a_trunk_carries_what_crosses_it_as_often_as_it_does() -> None:
+    """Of the ring's four hops two go from one region to the other: half of the trunk is left for each."""
+    regions = ("+cohorts.quick.region=eu", "+cohorts.slow.region=us", "cohorts.slow.count=2", "seed=3")
+    trunks = "+network.trunks={eu: {us: 1 kb/s}, us: {eu: 1 kb/s}}"
+    plain, crossed = run(direct("ring", *regions)), run(direct("ring", *regions, trunks))
+    members = sorted(int(joined.node.partition(":")[2]) for joined in of(plain, NodeJoined, cohort="slow"))
+    assert members in ([0, 2], [1, 3]), "the regions take turns in the ring"
+    plain_s, crossed_s = (
+        {event.time_s - event.started_s for event in of(events, Exchanged, round=1)} for events in (plain, crossed)
+    )
+    assert max(crossed_s) == pytest.approx(2 * max(plain_s), rel=1e-9)
+
+
+def test_gossip_asks_for_a_quorum_of_its_pairs() -> None:
+    """Catches a quorum of all peers, which no pair ever has, so that nobody would learn anything."""
+    events = run(direct("gossip", "selection={kind: all, quorum: 0.9}"))
+    assert {event.outcome for event in of(events, Gathered) if event.node.startswith("peer")} == {"complete"}
 
 
 def test_gossip_averages_pairs() -> None:

@@ -27,7 +27,7 @@ from covsim.nodes.seam import Computed
 from covsim.nodes.synthetic import loss_at
 from covsim.record.checkers import all_checkers
 from covsim.record.runner import run
-from covsim.scenario import Scenario, load
+from covsim.scenario import Scenario, ScenarioError, load
 from covsim.scenario.learning import Synthetic
 from covsim.scenario.loading import loads
 from covsim.scenario.resolve import resolved_text
@@ -222,6 +222,54 @@ def test_bundled_transfers_end_when_single_ones_do(tiny: Scenario) -> None:
     )
 
 
+RESERVES = """
+version: 1
+name: reserves
+seed: 1
+stop: {rounds: 4}
+learning: synthetic
+model: {kind: gpt, layers: 1, width: 8, heads: 1, context: 16}
+deployment: covenant-72b
+timeline: {kind: windowed, block: 12 s, blocks_per_window: 170, put_window: 240 s, gather_timeout: 900 s}
+network: {latency: 50 ms}
+peers: 12
+cohorts:
+  honest: {share: rest, uplink: 110 Mb/s, downlink: 5 Gb/s}
+  slow: {count: 3, uplink: 20 Mb/s, downlink: 5 Gb/s}
+validators: {lead: {stake: 1}}
+selection: {kind: random, gather: 6, reserve: 5}
+chain: {log: []}
+"""
+"""A quarter of the peers miss every put window, and links are idle long before it closes."""
+
+
+def test_a_reserve_is_downloaded_when_it_is_asked() -> None:
+    """Not before: its payload lies there, but nobody looks. Catches bytes that come while a link waits for the late."""
+    single, bundled = (
+        played(loads(RESERVES, overrides=[f"compute.transfers={how}"]))[0] for how in ("single", "bundled")
+    )
+    assert any(event.reserves for event in single if isinstance(event, Gathered))
+    kinds = (RoundSettled, Gathered)
+    before, after = times(single, *kinds), times(bundled, *kinds)
+    assert max(abs(after[key] - before[key]) for key in before) < 1e-6
+    spans = [
+        {(event.uid, event.round): event.idle_arrival_s for event in events if isinstance(event, RoundSettled)}
+        for events in (single, bundled)
+    ]
+    assert max(spans[0].values()) > 50
+    assert all(spans[1][key] == pytest.approx(spans[0][key], abs=0.2) for key in spans[0]), "but for latencies"
+
+
+def test_nobody_goes_on_looking_for_what_never_came() -> None:
+    """Catches memory that grows by a round's payloads for each one that is missing."""
+    scenario = loads(RESERVES, overrides=["compute.transfers=bundled", "stop.rounds=8"])
+    simulation = Simulation(scenario, Computed())
+    while not simulation.finished:
+        simulation.step()
+    waited_for = [key for key, event in simulation.commons.store._arrivals.items() if event.callbacks]
+    assert {key.partition("/")[0] for key in waited_for} <= {"round-7", "round-8"}
+
+
 def test_a_bundled_real_run_has_the_same_clock(tiny: Scenario) -> None:
     """As its timing-only twin. Catches bundling that depends on what is bundled."""
     scenario = changed(tiny, SELECTIONS["random"], *PRIVATE)
@@ -240,5 +288,5 @@ def test_a_bundled_real_run_has_the_same_clock(tiny: Scenario) -> None:
 def test_shared_bytes_are_not_bundled(tiny: Scenario, shared: str) -> None:
     """One line says what makes peers wait for each other. Catches wrong seconds that nobody notices."""
     base = ["store.read_failure=0", "compute.transfers=bundled", shared]
-    with pytest.raises(ValueError, match="bundled does not go together with"):
-        Simulation(changed(tiny, "learning=synthetic", *base), Computed())
+    with pytest.raises(ScenarioError, match="bundled does not go together with"):
+        changed(tiny, "learning=synthetic", *base)

@@ -13,7 +13,8 @@ from covsim.record.runner import run_or_resume
 from covsim.scenario import Scenario
 from covsim.scenario.loading import loads
 from covsim.scenario.resolve import resolved_text
-from covsim.sweep.retime import grid
+from covsim.scenario.sections import Cohort, ValidatorNode
+from covsim.sweep.retime import OF_A_NODE, grid
 
 AXES = {"network.latency": ["50 ms", "80 ms"], "cohorts.copycats.uplink": ["1 Gb/s", "20 Mb/s"]}
 
@@ -68,3 +69,8 @@ def test_axes_keep_the_commas_of_brackets() -> None:
     assert _axis("a.b=1, {x: 1, y: [2, 3]}") == ("a.b", ["1", "{x: 1, y: [2, 3]}"])
     with pytest.raises(ValueError, match=r"write a\.b=v1,v2"):
         _axis("a.b")
+
+
+def test_what_a_node_may_vary_by_is_a_field_of_one() -> None:
+    """Catches a name that nobody has, whose grid would always be trained."""
+    assert set(Cohort.model_fields) | set(ValidatorNode.model_fields) >= OF_A_NODE

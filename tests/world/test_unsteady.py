@@ -91,7 +91,7 @@ def test_what_was_asked_before_changes_nothing() -> None:
         (Slowdowns, {"rate": "5 %", "factor": 0.5}, "greater than or equal to 1"),
         (Slowdowns, {"rate": "5 %", "factor": 2, "lasts": 0}, "greater than or equal to 1"),
         (Preemption, {"every": 3600, "lasts": "1 s"}, "a duration needs a unit"),
-        (Preemption, {"every": "0 s", "lasts": "1 s"}, "greater than 0"),
+        (Preemption, {"every": "0 s", "lasts": "1 s"}, "greater than or equal to 1"),
     ],
 )
 def test_nonsense_is_refused(part: type, fields: dict[str, object], complaint: str) -> None:
