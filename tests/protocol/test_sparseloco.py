@@ -35,6 +35,7 @@ def test_registered_with_the_defaults_of_the_72b_run() -> None:
         "error_commit": "compressed",
         "error_uncounted": "kept",
         "outer": {"kind": "sgd", "lr": 0.65, "schedule": {"kind": "constant"}},
+        "outer_delay": 0,
         "outer_rate_twice": False,
     }
 
