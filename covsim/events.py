@@ -8,12 +8,12 @@ enter the clock digest. Together the two digests are the identity of an executio
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from math import isnan
 from operator import attrgetter
 from typing import Any
+
+from covsim.packing import Rows
 
 
 def learned(**keywords: Any) -> Any:
@@ -491,31 +491,36 @@ class Digest:
     def __init__(self) -> None:
         self._clock = hashlib.sha256()
         self._learning = hashlib.sha256()
-        self._rows: dict[type[Event], tuple[bytes, _Getter, _Getter]] = {}
-        self._clock_waiting: list[bytes] = []  # hashed in one go, which changes no digest
-        self._learning_waiting: list[bytes] = []
-        self.num_events = 0
+        self._rows: dict[type[Event], tuple[_Row, _Row]] = {}
+        self._waiting: list[Event] = []  # hashed in one go, which changes no digest
+        self._num_hashed = 0
 
     def add(self, event: Event) -> None:
         """Fold one event into both hashes."""
-        self.num_events += 1
-        kind = type(event)
-        row = self._rows.get(kind)
-        if row is None:
-            row = self._rows[kind] = _row_of(kind)
-        name, decided, came = row
-        if decided is not None:
-            self._clock_waiting.append(name + b"".join([_PACKERS[type(value)](value) for value in decided(event)]))
-        if came is not None:
-            self._learning_waiting.append(name + b"".join([_PACKERS[type(value)](value) for value in came(event)]))
-        if len(self._clock_waiting) + len(self._learning_waiting) > _BATCH:
+        self._waiting.append(event)
+        if len(self._waiting) >= _BATCH:
             self._hash()
 
+    @property
+    def num_events(self) -> int:
+        """How many there were."""
+        return self._num_hashed + len(self._waiting)
+
     def _hash(self) -> None:
-        self._clock.update(b"".join(self._clock_waiting))
-        self._learning.update(b"".join(self._learning_waiting))
-        self._clock_waiting.clear()
-        self._learning_waiting.clear()
+        clock, learning, rows = [], [], self._rows
+        for event in self._waiting:
+            row = rows.get(type(event))
+            if row is None:
+                row = rows[type(event)] = _rows_of(type(event))
+            decided, came = row
+            if decided is not None:
+                clock.append(decided(event))
+            if came is not None:
+                learning.append(came(event))
+        self._clock.update(b"".join(clock))
+        self._learning.update(b"".join(learning))
+        self._num_hashed += len(self._waiting)
+        self._waiting.clear()
 
     def add_final(self, theta: bytes) -> None:
         """Fold the final parameters (little-endian float32) into the learning hash."""
@@ -535,66 +540,19 @@ class Digest:
         return self._learning.hexdigest()
 
 
-def _names(kind: type[Event]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The fields of a kind of event that the clock decides, and those that come from tensors."""
-    learned_names = tuple(item.name for item in fields(kind) if item.metadata.get("learned", False))
-    return tuple(item.name for item in fields(kind) if item.name not in learned_names), learned_names
-
-
-_Getter = Callable[[Any], tuple[Any, ...]] | None
+_Row = Callable[[Any], bytes] | None
 _BATCH = 1024
-_MOST_TEXTS = 100_000
-
-# Canonical bytes: a type mark, then a fixed-width or length-prefixed body; every NaN is the same NaN.
-_FLOAT, _INT, _LENGTH = struct.Struct("<cd").pack, struct.Struct("<cq").pack, struct.Struct("<cI").pack
-_NAN = b"f\0nan\0\0\0\0"
-_BOOLS = {False: b"b\0", True: b"b\1"}
-_texts: dict[str, bytes] = {}  # packed before; names of nodes and keys come up again and again
 
 
-def _row_of(kind: type[Event]) -> tuple[bytes, _Getter, _Getter]:
-    """The name of a kind of event, and what takes the fields of either digest from one; None where there are none."""
-    decided, came = map(_getter, _names(kind))
-    return kind.__name__.encode(), decided, came
+def _rows_of(kind: type[Event]) -> tuple[_Row, _Row]:
+    """What packs the fields of either digest, under the name of the kind of event; None where there are none."""
+    learned_names = [item.name for item in fields(kind) if item.metadata.get("learned", False)]
+    decided_names = [item.name for item in fields(kind) if item.name not in learned_names]
+    return _row(kind, decided_names), _row(kind, learned_names)
 
 
-def _getter(names: tuple[str, ...]) -> _Getter:
+def _row(kind: type[Event], names: Sequence[str]) -> _Row:
     if not names:
         return None
-    get = attrgetter(*names)
-    return get if len(names) > 1 else lambda event: (get(event),)
-
-
-def _pack_float(value: float) -> bytes:
-    return _NAN if isnan(value) else _FLOAT(b"f", value + 0.0)
-
-
-def _pack_int(value: int) -> bytes:
-    return _INT(b"i", value)
-
-
-def _pack_text(value: str) -> bytes:
-    packed = _texts.get(value)
-    if packed is None:
-        body = value.encode()
-        packed = _LENGTH(b"s", len(body)) + body
-        if len(_texts) < _MOST_TEXTS:
-            _texts[value] = packed
-    return packed
-
-
-def _pack_tuple(value: tuple[Any, ...]) -> bytes:
-    return _LENGTH(b"t", len(value)) + b"".join([_PACKERS[type(item)](item) for item in value])
-
-
-class _Packers(dict[type, Callable[[Any], bytes]]):
-    """How each type is packed; subclasses, such as numpy's float, as what they derive from."""
-
-    def __missing__(self, kind: type) -> Callable[[Any], bytes]:
-        base = next((base for base in (bool, int, float, str, tuple) if issubclass(kind, base)), None)
-        assert base is not None, f"an event may not hold a {kind.__name__}"
-        self[kind] = self[base]
-        return self[kind]
-
-
-_PACKERS = _Packers({bool: _BOOLS.__getitem__, int: _pack_int, float: _pack_float, str: _pack_text, tuple: _pack_tuple})
+    pack, get = Rows(kind.__name__.encode()).pack, attrgetter(*names)
+    return (lambda event: pack(get(event))) if len(names) > 1 else (lambda event: pack((get(event),)))

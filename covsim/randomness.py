@@ -39,5 +39,5 @@ class Streams:
         return int.from_bytes(self._digest(labels)[:7], "little") / 2.0**56
 
     def _digest(self, labels: tuple[Label, ...]) -> bytes:
-        address = "\x1f".join(f"{type(label).__name__}:{label}" for label in (self.seed, *labels))
+        address = "\x1f".join([f"{type(label).__name__}:{label}" for label in (self.seed, *labels)])
         return hashlib.blake2b(address.encode(), digest_size=16).digest()

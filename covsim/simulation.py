@@ -16,7 +16,6 @@ from torch import Tensor
 from covsim.behaviors.base import ValidatorBehavior
 from covsim.chain.extrinsics import CloseRun
 from covsim.events import (
-    Event,
     HeldOutMeasured,
     NodeJoined,
     RunStopped,
@@ -46,6 +45,7 @@ from covsim.nodes.stop_watch import StopWatch
 from covsim.nodes.synthetic import synthetic_learning
 from covsim.nodes.trained import trained_learning
 from covsim.nodes.validator import Validator
+from covsim.observing import Observer, Observers, Sorted
 from covsim.protocol.lineage import Lineage
 from covsim.randomness import Streams
 from covsim.scenario.deployment import num_parameters
@@ -56,8 +56,6 @@ from covsim.scenario.strikes import Strikes, timeline_with_faults
 from covsim.world.clock import Clock
 from covsim.world.network import Network, Resource
 from covsim.world.store import ObjectStore
-
-Emit = Callable[[Event], None]
 
 BYTES_PER_PARAMETER = 4  # of a checkpoint: fp32
 
@@ -71,12 +69,16 @@ class Simulation:
     Args:
         scenario: what to run.
         seam: answers the clock's questions to the tensors; `nodes.seam.Computed()` keeps no tape.
-        observers: called with every event, in order.
+        observers: see every event, in order.
         learning: what answers for training instead of what the scenario says: the records of an earlier run.
     """
 
     def __init__(
-        self, scenario: Scenario, seam: Seam, observers: Sequence[Emit] = (), learning: Learning | None = None
+        self,
+        scenario: Scenario,
+        seam: Seam,
+        observers: Sequence[Observer | Sorted] = (),
+        learning: Learning | None = None,
     ) -> None:
         self.scenario = scenario
         self.env = simpy.Environment()
@@ -84,10 +86,10 @@ class Simulation:
         self._specs = population(scenario)
         self._stop = StopWatch(scenario, self._specs, self.env)
         self.purses = Purses(scenario.economics, scenario.planned_rounds)
-        own = [self._stop.observe]
+        own: list[Observer | Sorted] = [self._stop]
         if any(cohort.membership.reads_profits for cohort in scenario.cohorts.values()):
-            own.append(self.purses.observe)
-        self._observers = (*observers, *own)
+            own.append(self.purses)
+        self._emit = Observers((*observers, *own)).emit
         self._streams = Streams(scenario.seed)
         self._take_learning(learning or _learning(scenario, self._streams, seam.replaying))
         self._build_world(seam)
@@ -110,6 +112,14 @@ class Simulation:
         """Let the next thing happen."""
         self.env.step()
         self.num_steps += 1
+
+    def go_on(self, most_steps: int) -> None:
+        """Let so many things happen one after the other, fewer if the run ends."""
+        step, stop, steps = self.env.step, self._stop, 0
+        while steps < most_steps and stop.reason is None:
+            step()
+            steps += 1
+        self.num_steps += steps
 
     def finish(self, tape_sha256: Callable[[], str] = lambda: "") -> None:
         """Measure every lineage that is still alive, close the chain over the run, and announce the end.
@@ -298,10 +308,6 @@ class Simulation:
             for validator in self.validators
         ]
         self.commons.chain.found([*peers, *validators])
-
-    def _emit(self, event: Event) -> None:
-        for observer in self._observers:
-            observer(event)
 
     def _open_window(self, clock: Clock, window: int) -> None:
         self._emit(WindowOpened(self.env.now, window, clock.first_block(window)))

@@ -182,7 +182,8 @@ class Docket:
         before = self.peers
         acts = self._settings.acts(ruling.rule)
         findings = ruling.findings if acts else ()
-        self.peers = {**before, **ruling.notes, **{finding.uid: finding.after for finding in findings}}
+        if ruling.notes or findings:  # most stages leave most windows as they are
+            self.peers = {**before, **ruling.notes, **{finding.uid: finding.after for finding in findings}}
         for finding in findings:
             reason = _reason(ruling.rule, finding, before[finding.uid])
             self._reasons.setdefault(finding.uid, []).append(reason)
@@ -190,7 +191,7 @@ class Docket:
 
     def close(self, shares: Mapping[int, float]) -> None:
         """Note what everybody is paid; what is remembered for one window only is forgotten."""
-        self.peers = {uid: replace(peer, weight=shares.get(uid, 0.0), cut=1.0) for uid, peer in self.peers.items()}
+        self.peers = {uid: _closed(peer, shares.get(uid, 0.0)) for uid, peer in self.peers.items()}
 
     def verdicts(self) -> tuple[Verdict, ...]:
         """One verdict per peer in evidence or hit by a rule, by uid."""
@@ -232,3 +233,8 @@ def _reason(rule: str, finding: Finding, before: Standing) -> str:
     if after.benched and not before.benched:
         changes.append("off the gather list")
     return ": ".join([rule, finding.why, ", ".join(changes)] if changes else [rule, finding.why])
+
+
+def _closed(peer: Standing, weight: float) -> Standing:
+    """A standing at the end of a window; most earn nothing, and stay as they were."""
+    return peer if peer.weight == weight and peer.cut == 1.0 else replace(peer, weight=weight, cut=1.0)

@@ -185,10 +185,12 @@ class Body:
         wanted = commons.inner_steps if steps is None else steps
         stints, done = [], 0
         if self._under_way and self._plan.overlap_steps is not None:
-            stints.append((yield from self._compute(min(wanted, self._plan.overlap_steps))))
+            stints.append((yield from self._work.steps(began, min(wanted, self._plan.overlap_steps), self.spent)))
+            self._take_note(stints[0])
             self._own, done = self._trained(began, named, stints[0], 0, self.lineage), stints[0].steps
             yield from self._finish_exchanges(0)
-        rest = yield from self._compute(wanted - done)
+        rest = yield from self._work.steps(self.round, wanted - done, self.spent)
+        self._take_note(rest)
         stints.append(rest)
         commons.emit(
             Trained(
@@ -223,7 +225,8 @@ class Body:
 
     def submit(self, update: Update, early: bool = False) -> Verb[None]:
         named = cast(lazy.Update, update)
-        yield from self._work.compress(self.spent)
+        if self._work.compresses:
+            yield from self._work.compress(self.spent)
         if not self._plan.in_background:
             yield from self._sender.submit(self.uid, self.round, named, self._claims, self.spent, early)
         else:
@@ -275,20 +278,18 @@ class Body:
 
     # What verbs are made of -----------------------------------------------------------------------------------------
 
-    def _compute(self, steps: int) -> Verb[Stint]:
-        """Spend the time of some inner steps, of as many as fit before the window closes; returns those."""
+    def _take_note(self, stint: Stint) -> None:
+        """Inner steps are done: say so, for the round to which they belong."""
         commons = self._commons
-        stint = yield from self._work.steps(self.round, steps, self.spent)
         if self._plan.asynchrony:  # the update belongs to the round in which it was done
             in_time = min(commons.clock.window_at(commons.env.now), commons.num_rounds - 1)
             self.go_on_to(max(self.round, in_time), self.round)
         self._work.announce(self.uid, self.round, stint)
-        return stint
 
     def _until_window(self, spent: Spent, round: int | None = None) -> Verb[None]:
         """Be ready for the window of a round's payloads, this one's by default, and wait until it opens."""
         window, commons = (self.round if round is None else round) + 1, self._commons
-        if commons.bundles is not None and commons.clock.opens_at(window) <= commons.env.now:
+        if commons.has_begun(window):
             return
         with spent.on("idle_window_s", self._commons.env):
             yield self._commons.clock.ready(self.name, window)
@@ -335,12 +336,14 @@ class Body:
         missed = range(self._synced + 1, last) if self._plan.asynchrony else ()
         for round in (*missed, last):
             entered = yield from self._gather(round, self.spent)
-            yield from self._work.decode(len(entered), self.spent)
+            if self._work.decodes:
+                yield from self._work.decode(len(entered), self.spent)
             self._step(round, entered)
 
     def _gather(self, round: int, spent: Spent) -> Verb[tuple[Submission, ...]]:
         commons = self._commons
-        yield from self._until_window(spent, round)
+        if not commons.has_begun(round + 1):
+            yield from self._until_window(spent, round)
         if commons.collectives is not None:
             links = Links(self.uid, self._uplink, self._downlink)
             return (yield from commons.collectives.take_part(links, round, spent))

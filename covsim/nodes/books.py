@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import simpy
 
@@ -70,9 +71,10 @@ class Books:
         registered = self._office.chain.peers
         for uid in registered:
             self._last_seen.setdefault(uid, round)
-            for recent in (round - 1, round):
-                if lay_there(uid, recent):
-                    self._last_seen[uid] = recent
+            if lay_there(uid, round):
+                self._last_seen[uid] = round
+            elif lay_there(uid, round - 1):
+                self._last_seen[uid] = round - 1
         if not self._office.expects_everybody:
             return registered
         most = self._office.rules.active_windows
@@ -161,7 +163,7 @@ class Books:
 
 def scoring_lots(streams: Streams, label: str, round: int) -> Callable[[int], float]:
     """What orders equals in a validator's window: a number per uid; whoever knows the seed can draw it again."""
-    return lambda uid: streams.uniform("lot", label, round, uid)
+    return cache(lambda uid: streams.uniform("lot", label, round, uid))
 
 
 def _logged(round: int, judgement: Judgement, places: tuple[int, int]) -> LogVerdicts:

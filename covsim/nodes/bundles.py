@@ -46,9 +46,18 @@ class Lot:
     submissions: dict[int, Submission] = field(default_factory=dict)
     missing: list[int] = field(default_factory=list)
     entered: tuple[Submission, ...] = ()
+    uids: tuple[int, ...] = ()  # of those that entered
     open_places: int = 0
     next_reserve: int = 0
     waited_until_s: float = 0.0  # by when a place was given up for good
+    _given_up: tuple[int, ...] = ()
+
+    @property
+    def given_up(self) -> tuple[int, ...]:
+        """The uids that are missing by now; the same object as long as they are the same."""
+        if len(self._given_up) != len(self.missing):
+            self._given_up = tuple(self.missing)
+        return self._given_up
 
 
 class Bundles:
@@ -111,8 +120,8 @@ class Bundles:
                 node,
                 round,
                 outcome_of(aborted, len(lot.submissions), len(wanted.selected), short),
-                tuple([submission.uid for submission in entered]),
-                tuple(lot.missing),
+                lot.uids if entered else (),
+                lot.given_up,
                 lot.next_reserve,
                 env.now - began_s,
             )
@@ -138,16 +147,18 @@ class Bundles:
         """When a link has carried all of a lot that becomes visible from a time on; idle seconds before; the bytes."""
         poll_s, latency_s, rate = self._commons.poll_s, self._latency_s, downlink.capacity_bits_per_s / 8
         ends_s, idle_s, total = began_s, 0.0, 0.0
+        # Comparisons, not `max`: this runs for each peer and payload.
         for there_s, uid, num_bytes, is_polled in lot.arrivals:
             if uid == own_uid:
                 continue
-            seen_s = max(began_s, there_s)
-            if there_s > began_s and is_polled:
-                seen_s = began_s + math.ceil((there_s - began_s) / poll_s) * poll_s
-            if seen_s > ends_s:
-                idle_s += seen_s - ends_s
-                ends_s = seen_s
-            ends_s = max(ends_s, seen_s + latency_s) + num_bytes / rate
+            seen_s = began_s
+            if there_s > began_s:
+                seen_s = began_s + math.ceil((there_s - began_s) / poll_s) * poll_s if is_polled else there_s
+                if seen_s > ends_s:
+                    idle_s += seen_s - ends_s
+                    ends_s = seen_s
+            flows_s = seen_s + latency_s
+            ends_s = (flows_s if flows_s > ends_s else ends_s) + num_bytes / rate
             total += num_bytes
         if lot.waited_until_s > ends_s:
             idle_s += lot.waited_until_s - ends_s
@@ -229,5 +240,6 @@ class Bundles:
 
     def _settle(self, lot: Lot) -> None:
         if not lot.open_places and not lot.known.triggered:
-            lot.entered = tuple(lot.submissions[uid] for uid in sorted(lot.submissions))
+            lot.uids = tuple(sorted(lot.submissions))
+            lot.entered = tuple(lot.submissions[uid] for uid in lot.uids)
             lot.known.succeed()

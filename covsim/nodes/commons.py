@@ -97,6 +97,13 @@ class Commons:
     def __post_init__(self) -> None:
         self.decoded = DecodedPayloads(self.exchange)
 
+    def has_begun(self, window: int) -> bool:
+        """Whether a window is known to be open, so that nobody need say that it is ready for it.
+
+        Only where transfers are bundled: elsewhere the clock may want to hear of it.
+        """
+        return self.bundles is not None and self.clock.opens_at(window) <= self.env.now
+
     def on_time(self, stored: StoredObject, round: int) -> bool:
         """True if the store's stamp lies in the half-open put window of the round."""
         return self.status(stored, round) == "ok"

@@ -78,16 +78,18 @@ class Pace:
 
     def whole_stint(self, round: int, steps: int) -> Stint:
         """So many steps of a round on whole batches."""
-        factor = self._unsteadiness.step_factor(self._streams, self._number, round)
-        return Stint(steps, self.batch, self.machine.seconds_per_step * factor)
+        return Stint(steps, self.batch, self._step_s(round))
+
+    def _step_s(self, round: int) -> float:
+        """Seconds of work in a step of a round on a whole batch."""
+        return self.machine.seconds_per_step * self._unsteadiness.step_factor(self._streams, self._number, round)
 
     def stint(self, round: int, steps: int, now_s: float, closes_s: float) -> Stint:
         """The steps of a round that it takes on and gets done; infinite `closes_s` if nothing cuts them.
 
         The peer chooses by the time that is left; that it will be preempted it does not know.
         """
-        whole = self.whole_stint(round, steps)
-        chosen = self._policy.stint(closes_s - now_s, whole.step_s, steps, whole.batch)
+        chosen = self._policy.stint(closes_s - now_s, self._step_s(round), steps, self.batch)
         if self._absences is None or not self._policy.is_cut or math.isinf(closes_s):
             return chosen
         return self.done(chosen, self.worked_s(now_s, max(now_s, closes_s)))
@@ -132,7 +134,9 @@ class Work:
             stint = self._pace.stint(round, wanted, now_s, clock.closes_at(round))
         else:
             return (yield from self._steps_until_opened(round, wanted, spent))
-        yield from self._busy(stint.work_s, spent)
+        with spent.on("compute_s", self._commons.env):
+            yield self._commons.env.timeout(self._pace.lasts_s(now_s, stint.work_s))
+        self._book_absence(now_s, spent)
         return stint
 
     def announce(self, uid: int, round: int, stint: Stint) -> None:
@@ -148,6 +152,16 @@ class Work:
     def named(self, batches: Batches, stint: Stint) -> Batches:
         """What of the named batches a stint trains on."""
         return batches if stint.batch == self._pace.batch else batches.thinned(stint.batch)
+
+    @property
+    def compresses(self) -> bool:
+        """Whether it takes time to make a payload."""
+        return self._pace.compression_s > 0
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it takes time to read one."""
+        return self._pace.decoding_s > 0
 
     def compress(self, spent: Spent) -> Verb[None]:
         """Make a payload."""

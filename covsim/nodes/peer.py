@@ -159,8 +159,9 @@ class Peer:
         clock, num_rounds, body = self._commons.clock, self._commons.num_rounds, self.body
         while body.round < num_rounds:
             body.begin_round(self._settled_s)
-            with body.spent.on("idle_window_s", self._commons.env):
-                yield clock.ready(self.name, body.round)
+            if not self._commons.has_begun(body.round):
+                with body.spent.on("idle_window_s", self._commons.env):
+                    yield clock.ready(self.name, body.round)
             yield from self._play_round()
             absence, reason = self._absence()
             if absence is not None:
@@ -235,7 +236,7 @@ class Peer:
                 uid=self.uid,
                 round=body.round,
                 started_s=started_s,
-                idle_s=math.fsum(seconds[cause] for cause in IDLE),
+                idle_s=math.fsum([seconds[cause] for cause in IDLE]),
                 **seconds,
             )
         )

@@ -7,14 +7,14 @@ tokens to the round whose window the epoch ended in, at that round's price.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from covsim.chain.economics import EconomicsSettings
 from covsim.events import EpochSettled, Event, Exchanged, Registered, Trained, Transferred, WindowOpened
 
 _PEER = "peer:"
-_RARE = (WindowOpened, Registered, EpochSettled)
 
 
 @dataclass(slots=True)
@@ -41,36 +41,53 @@ class Purses:
     planned_rounds: int
     accounts: dict[int, dict[int, Account]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Account)))
     _round: int = 0
+    _of_nodes: dict[str, Account] = field(default_factory=dict)  # in the present round, of those that moved something
 
     def observe(self, event: Event) -> None:
         """Book an event, if it costs or pays a peer something."""
-        if isinstance(event, Transferred):
-            if event.node.startswith(_PEER):
-                self._moved(event)
-        elif isinstance(event, Exchanged):
-            account = self._now(int(event.node[len(_PEER) :]))
-            account.up_bytes += event.bytes_up
-            account.down_bytes += event.bytes_down
-        elif isinstance(event, Trained):
-            self.accounts[event.uid][event.round].compute_s += event.compute_s
-        elif isinstance(event, _RARE):
-            self._note(event)
+        for take in self.takers(type(event)):
+            take(event)
 
-    def _moved(self, event: Transferred) -> None:
-        account = self._now(int(event.node[len(_PEER) :]))
+    def takers(self, kind: type[Event]) -> Sequence[Callable[[Any], None]]:
+        """What books events of a type."""
+        notes: dict[type[Event], Callable[[Any], None]] = {
+            Transferred: self._transferred,
+            Exchanged: self._exchanged,
+            Trained: self._trained,
+            WindowOpened: self._opened,
+            Registered: self._registered,
+            EpochSettled: self._paid,
+        }
+        return [notes[kind]] if kind in notes else []
+
+    def _transferred(self, event: Transferred) -> None:
+        if not event.node.startswith(_PEER):
+            return
+        account = self._of_nodes.get(event.node) or self._of_node(event.node)
         if event.direction == "up":
             account.up_bytes += event.num_bytes
         else:
             account.down_bytes += event.num_bytes
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, WindowOpened):
-            self._round = max(0, event.window - 1)
-        elif isinstance(event, Registered) and event.uid >= 0:
+    def _exchanged(self, event: Exchanged) -> None:
+        account = self._of_node(event.node)
+        account.up_bytes += event.bytes_up
+        account.down_bytes += event.bytes_down
+
+    def _trained(self, event: Trained) -> None:
+        self.accounts[event.uid][event.round].compute_s += event.compute_s
+
+    def _opened(self, event: WindowOpened) -> None:
+        self._round = max(0, event.window - 1)
+        self._of_nodes.clear()
+
+    def _registered(self, event: Registered) -> None:
+        if event.uid >= 0:
             self._now(event.uid).registration += event.cost
-        elif isinstance(event, EpochSettled):
-            for uid, tokens in event.paid:
-                self._now(uid).earned += tokens
+
+    def _paid(self, event: EpochSettled) -> None:
+        for uid, tokens in event.paid:
+            self._now(uid).earned += tokens
 
     def price(self, round: int) -> float:
         """What a token is worth in a round."""
@@ -93,6 +110,10 @@ class Purses:
     def earned(self, uid: int) -> float:
         """Tokens over the whole run."""
         return sum(account.earned for account in self.accounts[uid].values())
+
+    def _of_node(self, node: str) -> Account:
+        account = self._of_nodes[node] = self._now(int(node[len(_PEER) :]))
+        return account
 
     def _now(self, uid: int) -> Account:
         return self.accounts[uid][self._round]

@@ -35,7 +35,7 @@ class Sender:
         It waits for the window of the round's payloads to open, unless it is to be early.
         """
         commons = self._commons
-        if not early:
+        if not early and not commons.has_begun(round + 1):
             yield from self._until_window(uid, round, spent)
         commons.conspiracy.note(uid, round, update)
         payload = yield from self._encoded(f"payload uid={uid} round={round}", uid, round, update, claims, True)
@@ -56,7 +56,7 @@ class Sender:
         Returns whether it lies there and was on time.
         """
         commons = self._commons
-        if not early:
+        if not early and not commons.has_begun(round + 1):
             yield from self._until_window(uid, round, spent)
         if commons.collectives is not None:
             return commons.collectives.hand_in(uid, round, payload)
@@ -82,20 +82,18 @@ class Sender:
         return on_time
 
     def _put(self, uid: int, round: int, payload: bytes, spent: Spent) -> Verb[StoredObject | None]:
-        """Upload a payload; None if nothing came of it."""
+        """Upload a payload; None if nothing came of it. No generator itself, which every upload would pass through."""
         commons, node, key = self._commons, peer_name(uid), object_key(round, uid)
         size = commons.charges.payload(len(payload))
         if commons.bundles is not None:
-            return (yield from commons.bundles.put(node, self._uplink, key, payload, size))
-        return (
-            yield from commons.store.put(
-                node,
-                self._uplink,
-                key,
-                payload,
-                size,
-                retrying=lambda: spent.instead("upload_s", "idle_retry_s", commons.env),
-            )
+            return commons.bundles.put(node, self._uplink, key, payload, size)
+        return commons.store.put(
+            node,
+            self._uplink,
+            key,
+            payload,
+            size,
+            retrying=lambda: spent.instead("upload_s", "idle_retry_s", commons.env),
         )
 
     def put(self, uid: int, round: int, name: str, payload: bytes, spent: Spent) -> Verb[None]:
@@ -108,7 +106,7 @@ class Sender:
     def _until_window(self, uid: int, round: int, spent: Spent) -> Verb[None]:
         """Have nothing more to do before the window of a round's payloads, and wait until it opens."""
         commons = self._commons
-        if commons.bundles is not None and commons.clock.opens_at(round + 1) <= commons.env.now:
+        if commons.has_begun(round + 1):
             return
         with spent.on("idle_window_s", commons.env):
             yield commons.clock.ready(peer_name(uid), round + 1)

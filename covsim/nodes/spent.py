@@ -36,6 +36,8 @@ CAUSES: tuple[Cause, ...] = (
 """What a peer's time can go into. Of several at once the first in this order counts: bytes that flow to a peer are
 no idle time, whatever else it waits for; and who waits for nothing of this has `idle_other_s`."""
 
+_RANKS: dict[Cause, int] = {cause: rank for rank, cause in enumerate(CAUSES)}
+
 IDLE: tuple[Cause, ...] = CAUSES[3:]
 """Those in which a peer does nothing."""
 
@@ -58,7 +60,7 @@ class Spent:
 
     def __init__(self, since_s: float = 0.0) -> None:
         self.seconds: dict[Cause, float] = dict.fromkeys(CAUSES, 0.0)
-        self._active: dict[Cause, int] = {}  # how often each is under way
+        self._active: dict[Cause, int] = {}  # how often each is under way, of those that are
         self._since_s = since_s
 
     def on(self, cause: Cause, env: simpy.Environment) -> _Span:
@@ -73,18 +75,18 @@ class Spent:
     def end(self, cause: Cause, now_s: float) -> None:
         """A cause has no more time."""
         self.settle(now_s)
-        self._active[cause] -= 1
+        self._less(cause)
 
     @contextmanager
     def instead(self, outer: Cause, cause: Cause, env: simpy.Environment) -> Iterator[None]:
         """Book the time of a block inside that of another cause to this one, and not to the other."""
         self.settle(env.now)
-        self._active[outer] -= 1
+        self._less(outer)
         try:
             with self.on(cause, env):
                 yield
         finally:
-            self._active[outer] += 1
+            self._active[outer] = self._active.get(outer, 0) + 1
 
     def move(self, seconds: float, cause: Cause, instead: Cause, now_s: float) -> None:
         """Book seconds of one cause to another: what turned out to be something else when it was over."""
@@ -101,10 +103,17 @@ class Spent:
     def _first(self) -> Cause:
         """Of what is under way, the first in the order of causes."""
         active = self._active
-        for cause in CAUSES:
-            if active.get(cause):
-                return cause
-        return CAUSES[-1]
+        if len(active) > 1:
+            return min(active, key=_RANKS.__getitem__)
+        return next(iter(active), CAUSES[-1])
+
+    def _less(self, cause: Cause) -> None:
+        """One block fewer has this cause."""
+        left = self._active[cause] - 1
+        if left:
+            self._active[cause] = left
+        else:
+            del self._active[cause]
 
 
 class _Span:
@@ -116,7 +125,17 @@ class _Span:
         self._spent, self._cause, self._env = spent, cause, env
 
     def __enter__(self) -> None:
-        self._spent.begin(self._cause, self._env.now)
+        spent, cause, now_s = self._spent, self._cause, self._env.now
+        if now_s > spent._since_s:
+            spent.settle(now_s)
+        spent._active[cause] = spent._active.get(cause, 0) + 1
 
     def __exit__(self, *_: object) -> None:
-        self._spent.end(self._cause, self._env.now)
+        spent, cause, now_s = self._spent, self._cause, self._env.now
+        if spent._active == {cause: 1}:  # as almost always: nothing else is under way, and all time is its own
+            if now_s > spent._since_s:
+                spent.seconds[cause] += now_s - spent._since_s
+                spent._since_s = now_s
+            spent._active.clear()
+        else:
+            spent.end(cause, now_s)

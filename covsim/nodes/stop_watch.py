@@ -50,14 +50,16 @@ class StopWatch:
             NodeLeft: self._gone,
             PeerCrashed: self._gone,
         }
+        if self._stop.tokens is None:  # nobody asks for what every peer's training adds up to
+            del self._notes[BatchCut], self._notes[Trained]
+        if self._stop.bytes is None:
+            del self._notes[Submitted]
         if self._stop.simulated is not None:
             env.timeout(self._stop.simulated).callbacks.append(lambda _: self._reach("simulated"))
 
-    def observe(self, event: Event) -> None:
-        """Take note of one event."""
-        note = self._notes.get(type(event))
-        if note is not None:
-            note(event)
+    def takers(self, kind: type[Event]) -> Sequence[Callable[[Any], None]]:
+        """What takes note of events of a type."""
+        return [self._notes[kind]] if kind in self._notes else []
 
     def _batch_cut(self, event: BatchCut) -> None:
         """What the steps, counted as whole ones, lack."""
@@ -65,12 +67,14 @@ class StopWatch:
 
     def _trained(self, event: Trained) -> None:
         self._tokens += event.steps * self._tokens_per_step
-        if self._stop.tokens is not None and self._tokens >= self._stop.tokens:
+        assert self._stop.tokens is not None
+        if self._tokens >= self._stop.tokens:
             self._reach("tokens")
 
     def _submitted(self, event: Submitted) -> None:
         self._bytes += event.num_bytes
-        if self._stop.bytes is not None and self._bytes >= self._stop.bytes:
+        assert self._stop.bytes is not None
+        if self._bytes >= self._stop.bytes:
             self._reach("bytes")
 
     def _measured(self, event: HeldOutMeasured) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -25,6 +25,7 @@ from covsim.events import (
     WindowOpened,
 )
 from covsim.nodes.purse import Purses
+from covsim.observing import Observers
 from covsim.record.columns import Columns
 from covsim.scenario.sections import by_stake
 
@@ -33,7 +34,6 @@ OF_EVERY_PEER = (Trained, Submitted, Gathered, OuterStepTaken, RoundSettled)
 """Events that every peer has in every round."""
 
 _SINGLE = {Transferred, ReadFailed}
-_NOTED = {Transferred, Exchanged, ReadFailed, WindowOpened, HeldOutMeasured}
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -44,13 +44,18 @@ class Traffic(NamedTuple):
     up: float = 0.0
     down: float = 0.0
 
-    def plus(self, moved: Transferred | Exchanged) -> Traffic:
-        """The sum after one more transfer, or one peer's part in a direct exchange."""
-        if isinstance(moved, Exchanged):
-            return Traffic(self.up + moved.bytes_up, self.down + moved.bytes_down)
-        if moved.direction == "up":
-            return Traffic(self.up + moved.num_bytes, self.down)
-        return Traffic(self.up, self.down + moved.num_bytes)
+
+class _Meter:
+    """A sum of traffic that grows."""
+
+    __slots__ = ("down", "up")
+
+    def __init__(self) -> None:
+        self.up = self.down = 0.0
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic(self.up, self.down)
 
 
 @dataclass(frozen=True)
@@ -85,35 +90,66 @@ class Recorder:
         self.lead = by_stake(self.stakes)[0]
         self.lead_node = f"validator:{self.lead}"
         self.window = 0
-        self.traffic = Traffic()
-        self.traffic_of_window: dict[int, Traffic] = {}
+        self._total, self._of_window = _Meter(), _Meter()
+        self._meters = {self.window: self._of_window}
         self.losses: list[LossPoint] = []
         self._log: list[Event] = []
         self._by_type: dict[type[Event], list[Any] | Columns[Any]] = defaultdict(list)
         if level == "summary":  # which keeps no event for a log of its own
             self._by_type |= {kind: Columns(kind) for kind in OF_EVERY_PEER}
+        # What is asked for between events: the window, the bytes until now, and those at each measurement.
+        self._notes: dict[type[Event], Callable[[Any], None]] = {
+            Transferred: self._transferred,
+            Exchanged: self._exchanged,
+            WindowOpened: self._opened,
+            HeldOutMeasured: self._measured,
+        }
+        self._observers = Observers([self])
 
     def observe(self, event: Event) -> None:
         """Remember an event, as far as the level asks for it."""
-        self.purses.observe(event)
-        kind = type(event)
-        if kind in _NOTED:
-            self._note(event)
-            if self.level != "transfers" and kind in _SINGLE:
-                return
-        self._by_type[kind].append(event)
-        if self.level != "summary":
-            self._log.append(event)
+        self._observers.emit(event)
 
-    def _note(self, event: Event) -> None:
-        """Keep what is asked for between events: the window, the bytes until now, and those at each measurement."""
-        if isinstance(event, Transferred | Exchanged):
-            self.traffic = self.traffic.plus(event)
-            self.traffic_of_window[self.window] = self.traffic_of_window.get(self.window, Traffic()).plus(event)
-        elif isinstance(event, WindowOpened):
-            self.window = event.window
-        elif isinstance(event, HeldOutMeasured):
-            self.losses.append(LossPoint(event, self.traffic))
+    def takers(self, kind: type[Event]) -> Sequence[Callable[[Any], None]]:
+        """What remembers events of a type."""
+        takers = [*self.purses.takers(kind)]
+        if kind in self._notes:
+            takers.append(self._notes[kind])
+        if self.level == "transfers" or kind not in _SINGLE:
+            takers.append(self._by_type[kind].append)
+            if self.level != "summary":
+                takers.append(self._log.append)
+        return takers
+
+    def _transferred(self, event: Transferred) -> None:
+        if event.direction == "up":
+            self._total.up += event.num_bytes
+            self._of_window.up += event.num_bytes
+        else:
+            self._total.down += event.num_bytes
+            self._of_window.down += event.num_bytes
+
+    def _exchanged(self, event: Exchanged) -> None:
+        for meter in (self._total, self._of_window):
+            meter.up += event.bytes_up
+            meter.down += event.bytes_down
+
+    def _opened(self, event: WindowOpened) -> None:
+        self.window = event.window
+        self._of_window = self._meters.setdefault(event.window, _Meter())
+
+    def _measured(self, event: HeldOutMeasured) -> None:
+        self.losses.append(LossPoint(event, self.traffic))
+
+    @property
+    def traffic(self) -> Traffic:
+        """Of the run until now."""
+        return self._total.traffic
+
+    @property
+    def traffic_of_window(self) -> dict[int, Traffic]:
+        """Of every window in which something moved."""
+        return {window: meter.traffic for window, meter in self._meters.items() if any(meter.traffic)}
 
     def of(self, kind: type[EventType]) -> Sequence[EventType]:
         """All events of one type, in the order in which they happened."""

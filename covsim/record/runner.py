@@ -22,7 +22,8 @@ import torch
 from safetensors.torch import save_file
 
 from covsim.chain.ledger import write_ledger
-from covsim.events import Digest, Event
+from covsim.events import Digest
+from covsim.observing import Observer, Sorted
 from covsim.record.checkpoint import Checkpoint, DamagedCheckpoint, newest_checkpoint, save_checkpoint
 from covsim.record.files import file_sha256, write_json, write_text, write_whole
 from covsim.record.interrupts import interrupts
@@ -40,10 +41,13 @@ from covsim.simulation import Simulation
 from covsim.sources import SourceError
 from covsim.world.layers import Layered
 
-Observer = Callable[[Event], None]
-
 RESULTS = Path("results")
 BYTES_PER_PARAMETER = 4  # fp32, what compression ratios are stated against
+BURST = 256
+"""Steps of a timing-only run between two looks at the keyboard and the watch: some milliseconds. One step of a run
+that trains may take seconds."""
+COLLECT_EVERY = 250_000
+"""New objects of a timing-only run until the collector looks for cycles; most are kept, so it finds little."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +237,7 @@ class _Execution:
         self._tape = tape
         stakes = {name: validator.stake for name, validator in scenario.validators.items()}
         self._recorder = Recorder(scenario.record.level, stakes, scenario.economics, scenario.planned_rounds)
-        watching = (self._digest.add, self._recorder.observe, *observers)
+        watching: list[Observer | Sorted] = [self._digest.add, self._recorder, *observers]
         try:
             self._simulation = Simulation(scenario, self._tape, watching)
         except ValueError as error:
@@ -242,10 +246,8 @@ class _Execution:
     def finish(self, interrupted: Callable[[], bool]) -> Run:
         """Run to the end and write everything. Raises Interrupted."""
         self._replay(interrupted)
-        try:
+        with self._collections():
             self._run_live(interrupted)
-        finally:
-            gc.unfreeze()
         self._simulation.finish(self._tape_sha256)
         done = Run(self._folder, self._write_results())
         if interrupted():  # too late for this run, which is whole; not for what was to come after it
@@ -276,13 +278,26 @@ class _Execution:
         self._tape.go_live()
         self._checkpoint = None
 
+    @contextmanager
+    def _collections(self) -> Iterator[None]:
+        """Spare the garbage collector what lives as long as the run; in the end it looks at everything again."""
+        before = gc.get_threshold()
+        if not isinstance(self._tape, Tape):  # tensors in cycles would not wait so long
+            gc.set_threshold(COLLECT_EVERY, *before[1:])
+        gc.collect()
+        gc.freeze()  # peers, links and the chain's accounts: nobody need look at them again
+        try:
+            yield
+        finally:
+            gc.set_threshold(*before)
+            gc.unfreeze()
+
     def _run_live(self, interrupted: Callable[[], bool]) -> None:
         simulation, every_s = self._simulation, self._scenario.record.checkpoint
         last_saved = time.perf_counter()
-        gc.collect()
-        gc.freeze()  # peers, links and the chain's accounts live as long as the run: nobody need look at them again
+        burst = 1 if isinstance(self._tape, Tape) else BURST
         while not simulation.finished:
-            simulation.step()
+            simulation.go_on(burst)
             due = interrupted() or time.perf_counter() - last_saved >= every_s
             if due and simulation.quiescent and not simulation.finished:
                 if isinstance(self._tape, Tape):  # else a resumed run begins anew

@@ -34,6 +34,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from covsim.events import (
@@ -51,6 +52,7 @@ from covsim.events import (
 )
 from covsim.record import views
 from covsim.record.aggregation import aggregation
+from covsim.record.columns import values
 from covsim.record.faults import fault_summary
 from covsim.record.payout import total_per_peer
 from covsim.record.recorder import Recorder
@@ -147,19 +149,13 @@ def _reached(recorder: Recorder) -> dict[str, float]:
 
 def _time(recorder: Recorder) -> dict[str, float]:
     settled = recorder.of(RoundSettled)
-    compute_s = math.fsum(event.compute_s for event in settled)
+    compute_s = math.fsum(chain.from_iterable(values(settled, "compute_s")))
     communication_s = math.fsum(
-        span
-        for event in settled
-        for span in (
-            event.upload_s,
-            event.download_s,
-            event.idle_exchange_s,
-            event.idle_retry_s,
-            event.idle_arrival_s,
+        chain.from_iterable(
+            values(settled, "upload_s", "download_s", "idle_exchange_s", "idle_retry_s", "idle_arrival_s")
         )
     )
-    all_s = math.fsum(event.time_s - event.started_s for event in settled)
+    all_s = math.fsum(ended_s - started_s for ended_s, started_s in values(settled, "time_s", "started_s"))
     (stopped,) = recorder.of(RunStopped)
     return {
         "time.simulated_s": stopped.time_s,
@@ -172,14 +168,18 @@ def _time(recorder: Recorder) -> dict[str, float]:
 def _participation(recorder: Recorder) -> dict[str, Any]:
     opened_s = {event.window: event.time_s for event in recorder.of(WindowOpened)}
     submitted = recorder.of(Submitted)
-    late = [e for e in submitted if not e.on_time and e.stored_s >= opened_s.get(e.round + 1, math.inf)]
+    late = [
+        stored_s
+        for on_time, stored_s, round in values(submitted, "on_time", "stored_s", "round")
+        if not on_time and stored_s >= opened_s.get(round + 1, math.inf)
+    ]
     entered = views.contributors(recorder).values()
     return {
         "late_share": _ratio(len(late), len(submitted)),
         "participation.mean_contributing": _mean([len(uids) for uids in entered]),
         "participation.unique": len({uid for uids in entered for uid in uids}),
-        "participation.mean_submitting": _ratio(len({(e.round, e.uid) for e in submitted}), len(entered)),
-        "participation.unique_submitting": len({e.uid for e in submitted}),
+        "participation.mean_submitting": _ratio(len(set(values(submitted, "round", "uid"))), len(entered)),
+        "participation.unique_submitting": len(set(values(submitted, "uid"))),
     }
 
 

@@ -44,7 +44,7 @@ from covsim.events import (
 )
 from covsim.nodes.spent import IDLE
 from covsim.record import views
-from covsim.record.columns import Columns
+from covsim.record.columns import Columns, values
 from covsim.record.payout import payouts
 from covsim.record.recorder import Recorder
 
@@ -77,13 +77,17 @@ _ROUND_OF_KEY = re.compile(r"round-([0-9]+)(?:/|$)")
 def rounds(recorder: Recorder) -> pd.DataFrame:
     """A row per settled round; `simulated_s` is when the lead validator was done with it and measured its loss."""
     leading = views.leads(recorder)
-    stepped = [step for step in recorder.of(OuterStepTaken) if step.node == leading.get(step.round, recorder.lead_node)]
+    stepped = {
+        round: lineage
+        for node, round, lineage in values(recorder.of(OuterStepTaken), "node", "round", "lineage")
+        if node == leading.get(round, recorder.lead_node)
+    }
     measured = {point.measured.round: point for point in reversed(views.lead_losses(recorder))}  # the first counts
     spread = views.losses_of_lineages(recorder)
     columns: dict[str, dict[int, Any]] = {
         "simulated_s": {round: point.measured.time_s for round, point in measured.items()},
         "opened_s": {event.window - 1: event.time_s for event in recorder.of(WindowOpened)},
-        "lineage": {step.round: step.lineage for step in stepped},
+        "lineage": stepped,
         "loss": {round: point.measured.loss for round, point in measured.items()},
         "loss_lowest": {round: min(losses) for round, losses in spread.items()},
         "loss_highest": {round: max(losses) for round, losses in spread.items()},
@@ -210,15 +214,17 @@ def _counts_by_round(recorder: Recorder) -> dict[str, Mapping[int, float]]:
     """What is counted in a round; a round in which it did not happen has 0."""
     submitted, gathered = recorder.of(Submitted), recorder.of(Gathered)
     steps: dict[int, int] = defaultdict(int)
-    for event in recorder.of(Trained):
-        steps[event.round] += event.steps
+    for round, done in values(recorder.of(Trained), "round", "steps"):
+        steps[round] += done
     return {
         "num_lineages": views.lineages(recorder),
-        "num_submitted": Counter(event.round for event in submitted),
-        "num_on_time": Counter(event.round for event in submitted if event.on_time),
+        "num_submitted": Counter(round for (round,) in values(submitted, "round")),
+        "num_on_time": Counter(round for round, on_time in values(submitted, "round", "on_time") if on_time),
         "num_contributing": {round: len(uids) for round, uids in views.contributors(recorder).items()},
         "num_skipped": Counter(event.round for event in recorder.of(RoundSkipped)),
-        "num_aborted_gathers": Counter(event.round for event in gathered if event.outcome == "aborted"),
+        "num_aborted_gathers": Counter(
+            round for round, outcome in values(gathered, "round", "outcome") if outcome == "aborted"
+        ),
         "steps": steps,
         "bytes_up": {window - 1: traffic.up for window, traffic in recorder.traffic_of_window.items()},
         "bytes_down": {window - 1: traffic.down for window, traffic in recorder.traffic_of_window.items()},

@@ -15,6 +15,7 @@ from covsim.events import (
     PeerEntered,
     RunStopped,
 )
+from covsim.record.columns import values
 from covsim.record.recorder import LossPoint, Recorder
 
 
@@ -52,8 +53,8 @@ def losses_of_lineages(recorder: Recorder) -> dict[int, list[float]]:
 def lineages(recorder: Recorder) -> dict[int, int]:
     """By round, how many different histories the nodes hold that took the outer step of that round."""
     held: dict[int, set[str]] = defaultdict(set)
-    for step in recorder.of(OuterStepTaken):
-        held[step.round].add(step.lineage)
+    for round, lineage in values(recorder.of(OuterStepTaken), "round", "lineage"):
+        held[round].add(lineage)
     return {round: len(names) for round, names in held.items()}
 
 
@@ -82,9 +83,9 @@ def contributors(recorder: Recorder) -> dict[int, tuple[int, ...]]:
     """By round, the peers whose payloads entered the theta of the validator that was measured."""
     leading = leads(recorder)
     return {
-        event.round: event.uids
-        for event in recorder.of(Gathered)
-        if event.node == leading.get(event.round, recorder.lead_node)
+        round: uids
+        for node, round, uids in values(recorder.of(Gathered), "node", "round", "uids")
+        if node == leading.get(round, recorder.lead_node)
     }
 
 

@@ -161,6 +161,8 @@ class BlockClock:
         self._blocks_per_window = timeline.blocks_per_window
         self._env = env
         self._delays = _Delays(timeline.block, timeline.stalls)
+        self._opens_s: dict[int, float] = {}  # asked for again and again, by every peer
+        self._latest = 0  # the window that was last asked for
         self._openings: dict[int, simpy.Event] = {}
         self._listeners: list[Callable[[int], None]] = []
 
@@ -183,7 +185,10 @@ class BlockClock:
 
     def opens_at(self, window: int) -> float:
         """Second at which a window opens, that of its first block."""
-        return self.block_at(self.first_block(window))
+        opens_s = self._opens_s.get(window)
+        if opens_s is None:
+            opens_s = self._opens_s[window] = self.block_at(self.first_block(window))
+        return opens_s
 
     def closes_at(self, window: int) -> float:
         """Second at which a window ends, the first that no longer belongs to it."""
@@ -195,7 +200,9 @@ class BlockClock:
 
     def window_at(self, time_s: float) -> int:
         """The window that holds a time: `opens_at(w) <= time_s < closes_at(w)`."""
-        return self.height_at(time_s) // self._blocks_per_window
+        if not self.opens_at(self._latest) <= time_s < self.opens_at(self._latest + 1):
+            self._latest = self.height_at(time_s) // self._blocks_per_window
+        return self._latest
 
     def opened(self, window: int) -> simpy.Event:
         """An event that fires when a window opens; it has fired already if the window is open or past."""
@@ -315,8 +322,8 @@ def alarm(env: simpy.Environment, time_s: float, priority: EventPriority = NORMA
         priority: rank among the events of that instant.
     """
     assert time_s >= env.now, f"an alarm at {time_s} s cannot be set at {env.now} s"
-    event = env.event()
-    on_event(event, _trigger)
+    event = simpy.Event(env)
+    event.callbacks.append(_trigger)
     # The queue gets the time itself: `schedule` takes a delay, and some times are not now plus any float.
     heappush(env._queue, (time_s, priority, next(env._eid), event))
     return event

@@ -38,10 +38,15 @@ class Machine:
 
     def steps_within(self, seconds: float, wanted: int) -> int:
         """How many whole steps of `wanted` fit into a span."""
-        if math.isinf(seconds):
-            return wanted
-        # A billionth of a step is rounding: 0.3 s hold three steps of 0.1 s.
-        return max(0, min(wanted, math.floor(seconds / self.seconds_per_step + 1e-9)))
+        return steps_within(seconds, self.seconds_per_step, wanted)
+
+
+def steps_within(seconds: float, step_s: float, wanted: int) -> int:
+    """How many whole steps of `step_s` seconds, of `wanted`, fit into a span."""
+    if math.isinf(seconds):
+        return wanted
+    # A billionth of a step is rounding: 0.3 s hold three steps of 0.1 s.
+    return max(0, min(wanted, math.floor(seconds / step_s + 1e-9)))
 
 
 class RateDistribution(Part, abc.ABC):

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from covsim.registry import Part, Registry
 from covsim.units import Share
-from covsim.world.machine import Machine
+from covsim.world.machine import steps_within
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class FewerSteps(SlowPolicy):
 
     def stint(self, left_s: float, step_s: float, steps: int, batch: int) -> Stint:
         """Whole batches, fewer of them."""
-        return Stint(Machine(step_s).steps_within(left_s, steps), batch, step_s)
+        return Stint(steps_within(left_s, step_s, steps), batch, step_s)
 
 
 @slow_policies.register
@@ -84,7 +84,7 @@ class SmallerBatch(SlowPolicy):
         fitting = math.floor(batch * max(left_s, 0.0) / whole.work_s + 1e-9)
         size = max(1, fitting, math.floor(batch * self.floor + 1e-9))
         shorter_s = step_s * self.share(size, batch)
-        return Stint(Machine(shorter_s).steps_within(left_s, steps), size, shorter_s)
+        return Stint(steps_within(left_s, shorter_s, steps), size, shorter_s)
 
     def share(self, size: int, batch: int) -> float:
         """Part of a whole batch's time that a step on so many sequences takes."""

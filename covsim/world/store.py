@@ -212,27 +212,30 @@ class ObjectStore:
 
     def arrived(self, node: str, key: str, data: bytes, charged_bytes: float, started_s: float) -> StoredObject:
         """Account for an upload over a link that nobody shares, whose last byte is here now; the object as stored."""
-        request = _Request(node, key, "submit", "up", started_s)
-        self._count(request, charged_bytes, True)
-        return self._land(request, data, charged_bytes, True)[0]
+        self._count(node, key, "submit", "up", charged_bytes, started_s, True)
+        return self._stamp(node, key, data, charged_bytes)
 
     def was_read(self, node: str, key: str, num_bytes: float, started_s: float, complete: bool) -> None:
         """Account for downloads over a link that nobody shares, as one; they have ended now."""
-        self._count(_Request(node, key, "gather", "down", started_s), num_bytes, complete)
+        self._count(node, key, "gather", "down", num_bytes, started_s, complete)
 
-    def _count(self, request: _Request, num_bytes: float, complete: bool) -> None:
-        traffic = self.uploads if request.direction == "up" else self.downloads
+    def _count(
+        self,
+        node: str,
+        key: str,
+        purpose: str,
+        direction: Direction,
+        num_bytes: float,
+        started_s: float,
+        complete: bool,
+    ) -> None:
+        traffic = self.uploads if direction == "up" else self.downloads
         traffic.sent_bytes += num_bytes
         if complete:
             traffic.received_bytes += num_bytes
         else:
             traffic.lost_bytes += num_bytes
-        started_s, purpose = request.started_s, request.purpose
-        self._emit(
-            Transferred(
-                self._env.now, request.node, request.key, purpose, request.direction, num_bytes, started_s, complete
-            )
-        )
+        self._emit(Transferred(self._env.now, node, key, purpose, direction, num_bytes, started_s, complete))
 
     def stat(self, key: str, reader: str = "") -> StoredObject | None:
         """What lies complete under a key for a reader, or None; asking is free, and answered in an outage, too."""
@@ -363,17 +366,18 @@ class ObjectStore:
 
         Who uploaded it is told of the whole object, whatever has become of it.
         """
-        if not complete:
-            return []
+        return [self._stamp(request.node, request.key, data, charged_bytes)] if complete else []
+
+    def _stamp(self, node: str, key: str, data: bytes, charged_bytes: float) -> StoredObject:
         stamp_s = self._env.now + self.conditions.clock_ahead_s
-        stored = StoredObject(request.key, request.node, data, charged_bytes, stamp_s)
+        stored = StoredObject(key, node, data, charged_bytes, stamp_s)
         kept = self._what_is_kept(stored)
         if kept is not None:
-            self._objects[request.key] = kept
-            arrival = self._arrivals.pop(request.key, None)
+            self._objects[key] = kept
+            arrival = self._arrivals.pop(key, None)
             if arrival is not None:
                 arrival.succeed(kept)
-        return [stored]
+        return stored
 
     def _what_is_kept(self, stored: StoredObject) -> StoredObject | None:
         """The object, or what damage leaves of it."""

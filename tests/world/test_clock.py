@@ -266,3 +266,15 @@ def test_a_timeline_that_cannot_be_is_refused(changes, complaint):
 def _note_at(env, event, heard):
     yield event
     heard.append((env.now, "woken"))
+
+
+@given(st.lists(st.floats(0, 100_000), max_size=30))
+@settings(deadline=None)
+def test_what_was_asked_before_does_not_change_the_window_of_a_time(times):
+    """Would catch a remembered window that is taken for the present one, at its edges or over a stall."""
+    timeline = Windowed(block="12 s", blocks_per_window=170, stalls=[{"at": "3000 s", "lasts": "5000 s"}])
+    clock = BlockClock(simpy.Environment(), timeline)
+    edges = [clock.opens_at(window) for window in range(1, 4)]
+    for time_s in [*times, *edges, *(math.nextafter(edge, 0) for edge in edges)]:
+        fresh = BlockClock(simpy.Environment(), timeline)
+        assert clock.window_at(time_s) == fresh.window_at(time_s) == clock.height_at(time_s) // 170
