@@ -79,7 +79,7 @@ class Body:
     def end_last_round(self) -> Verb[None]:
         """Finish the exchanges that are still under way when no round follows."""
         if self._under_way:
-            yield from self._until_window(self.spent)
+            yield from self._until_window()
         yield from self._finish_exchanges(0)
 
     def go_on_to(self, round: int, first_skipped: int) -> None:
@@ -217,7 +217,7 @@ class Body:
         return cast(Update, math.nan * update if mishap == "nan" else update)
 
     def wait_for_uploads(self) -> Verb[None]:
-        yield from self._until_window(self.spent)
+        yield from self._until_window()
 
     def pause(self, seconds: float) -> Verb[None]:
         with self.spent.on("idle_pause_s", self._commons.env):
@@ -254,13 +254,13 @@ class Body:
 
     def payloads_of_others(self, most: int, until_share: float = 0.5) -> Verb[Sequence[bytes]]:
         clock, window = self._commons.clock, self.round + 1
-        yield from self._until_window(self.spent)
+        yield from self._until_window()
         until_s = clock.opens_at(window) + until_share * clock.timeline.put_window
         listed = [uid for uid in self.gather_list() if uid not in self.fellows]
         return (yield from self._reader.downloads(self.uid, self.round, listed, most, until_s, self.spent))
 
     def updates_of_others(self) -> Verb[Sequence[Update]]:
-        yield from self._until_window(self.spent)
+        yield from self._until_window()
         updates = yield from self._commons.conspiracy.updates_of_others(self.uid, self.round)
         return cast(Sequence[Update], updates)
 
@@ -286,19 +286,15 @@ class Body:
             self.go_on_to(max(self.round, in_time), self.round)
         self._work.announce(self.uid, self.round, stint)
 
-    def _until_window(self, spent: Spent, round: int | None = None) -> Verb[None]:
-        """Be ready for the window of a round's payloads, this one's by default, and wait until it opens."""
-        window, commons = (self.round if round is None else round) + 1, self._commons
-        if commons.has_begun(window):
-            return
-        with spent.on("idle_window_s", self._commons.env):
-            yield self._commons.clock.ready(self.name, window)
+    def _until_window(self) -> Verb[None]:
+        """Be ready for the window of this round's payloads, and wait until it opens."""
+        return self._commons.until_window(self.name, self.round + 1, self.spent)
 
     def _put_closes_at(self) -> Verb[float]:
         """When the payloads of this round count no longer; who can only know when they begin to waits for that."""
         clock, window = self._commons.clock, self.round + 1
         if not clock.foresees(window):
-            yield from self._until_window(self.spent)
+            yield from self._until_window()
         return clock.put_closes_at(window)
 
     def _base(self, rounds_behind: int) -> Lineage:
@@ -343,7 +339,7 @@ class Body:
     def _gather(self, round: int, spent: Spent) -> Verb[tuple[Submission, ...]]:
         commons = self._commons
         if not commons.has_begun(round + 1):
-            yield from self._until_window(spent, round)
+            yield from commons.until_window(self.name, round + 1, spent)
         if commons.collectives is not None:
             links = Links(self.uid, self._uplink, self._downlink)
             return (yield from commons.collectives.take_part(links, round, spent))

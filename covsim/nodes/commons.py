@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import simpy
 
@@ -23,6 +23,7 @@ from covsim.nodes.purse import Purses
 from covsim.nodes.roster import Roster
 from covsim.nodes.seam import Seam
 from covsim.nodes.shelf import Shelf
+from covsim.nodes.spent import Spent
 from covsim.protocol.base import Decoded, InvalidPayload
 from covsim.protocol.lineage import Lineages
 from covsim.randomness import Label, Streams
@@ -103,6 +104,12 @@ class Commons:
         Only where transfers are bundled: elsewhere the clock may want to hear of it.
         """
         return self.bundles is not None and self.clock.opens_at(window) <= self.env.now
+
+    def until_window(self, who: str, window: int, spent: Spent) -> Generator[simpy.Event, Any, None]:
+        """Somebody has nothing more to do before a window opens, and waits until it does."""
+        if not self.has_begun(window):
+            with spent.on("idle_window_s", self.env):
+                yield self.clock.ready(who, window)
 
     def on_time(self, stored: StoredObject, round: int) -> bool:
         """True if the store's stamp lies in the half-open put window of the round."""

@@ -160,8 +160,7 @@ class Peer:
         while body.round < num_rounds:
             body.begin_round(self._settled_s)
             if not self._commons.has_begun(body.round):
-                with body.spent.on("idle_window_s", self._commons.env):
-                    yield clock.ready(self.name, body.round)
+                yield from self._commons.until_window(self.name, body.round, body.spent)
             yield from self._play_round()
             absence, reason = self._absence()
             if absence is not None:

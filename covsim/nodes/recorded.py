@@ -24,14 +24,13 @@ from covsim.learning.update import Update
 from covsim.nodes.diagnostics import compare_updates
 from covsim.nodes.formula import Formula, digest
 from covsim.nodes.gather import Submission
-from covsim.nodes.learning import Buffers, Learning, Stride, Trial
+from covsim.nodes.learning import Learning, Stride, Trial
 from covsim.nodes.seam import Seam
 from covsim.protocol.base import Claims, Decoded, InvalidPayload
 from covsim.protocol.error_feedback import ErrorFeedback
 from covsim.protocol.exchange import Exchange
 from covsim.protocol.forgery import Flaw
 from covsim.protocol.lineage import Lineage, Lineages
-from covsim.protocol.plan import Plan
 from covsim.randomness import Label
 
 
@@ -220,28 +219,10 @@ class RecordedExchange:
 
     def __init__(self, answers: Answers) -> None:
         self._answers, self._real = answers, answers.exchange
-        feedback = self._real.plan.error_feedback
-        self._buffers = None if feedback is None else RecordedBuffers(feedback)
-
-    @property
-    def plan(self) -> Plan:
-        return self._real.plan
-
-    @property
-    def most_tokens(self) -> int:
-        return self._real.most_tokens
-
-    @property
-    def buffers(self) -> Buffers | None:
-        return self._buffers
-
-    @property
-    def regular_bytes(self) -> float:
-        return self._real.regular_bytes
-
-    @property
-    def reads_weights(self) -> bool:
-        return self._real.reads_weights
+        self.plan, self.most_tokens = self._real.plan, self._real.most_tokens
+        self.regular_bytes, self.reads_weights = self._real.regular_bytes, self._real.reads_weights
+        feedback = self.plan.error_feedback
+        self.buffers = None if feedback is None else RecordedBuffers(feedback)
 
     def encode_values(
         self, round: int, uids: Sequence[int], values: Sequence[Formula], claims: Sequence[Claims], feedback: bool
@@ -252,7 +233,7 @@ class RecordedExchange:
         ]
 
     def _encoded(self, round: int, uid: int, value: Formula, claims: Claims, feedback: bool) -> bytes:
-        buffers = self._buffers if feedback else None
+        buffers = self.buffers if feedback else None
         met = "" if buffers is None else buffers.history.get(uid, "empty")
         key = digest("payload", round, uid, value.key, claims, met)
         if buffers is not None:

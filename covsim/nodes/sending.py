@@ -36,7 +36,7 @@ class Sender:
         """
         commons = self._commons
         if not early and not commons.has_begun(round + 1):
-            yield from self._until_window(uid, round, spent)
+            yield from commons.until_window(peer_name(uid), round + 1, spent)
         commons.conspiracy.note(uid, round, update)
         payload = yield from self._encoded(f"payload uid={uid} round={round}", uid, round, update, claims, True)
         landed = False
@@ -47,7 +47,7 @@ class Sender:
 
     def encode(self, uid: int, round: int, update: Update, claims: Claims, spent: Spent) -> Verb[bytes]:
         """The payload that says an update, when the window is open, made without error feedback."""
-        yield from self._until_window(uid, round, spent)
+        yield from self._commons.until_window(peer_name(uid), round + 1, spent)
         return (yield from self._encoded(f"encode uid={uid} round={round}", uid, round, update, claims, False))
 
     def upload(self, uid: int, round: int, payload: bytes, spent: Spent, early: bool = False) -> Verb[bool]:
@@ -57,7 +57,7 @@ class Sender:
         """
         commons = self._commons
         if not early and not commons.has_begun(round + 1):
-            yield from self._until_window(uid, round, spent)
+            yield from commons.until_window(peer_name(uid), round + 1, spent)
         if commons.collectives is not None:
             return commons.collectives.hand_in(uid, round, payload)
         with spent.on("upload_s", commons.env):
@@ -102,14 +102,6 @@ class Sender:
         key, size = aside_key(round, uid, name), commons.charges.payload(len(payload))
         with spent.on("upload_s", commons.env):
             yield from commons.store.put(peer_name(uid), self._uplink, key, payload, size, purpose="aside")
-
-    def _until_window(self, uid: int, round: int, spent: Spent) -> Verb[None]:
-        """Have nothing more to do before the window of a round's payloads, and wait until it opens."""
-        commons = self._commons
-        if commons.has_begun(round + 1):
-            return
-        with spent.on("idle_window_s", commons.env):
-            yield commons.clock.ready(peer_name(uid), round + 1)
 
     def _encoded(self, label: str, uid: int, round: int, update: Update, claims: Claims, feedback: bool) -> Verb[bytes]:
         """The payload of an update, through the seam."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import simpy
 
@@ -21,18 +21,7 @@ Cause = Literal[
     "idle_other_s",
 ]
 
-CAUSES: tuple[Cause, ...] = (
-    "compute_s",
-    "upload_s",
-    "download_s",
-    "idle_preempted_s",
-    "idle_exchange_s",
-    "idle_retry_s",
-    "idle_arrival_s",
-    "idle_window_s",
-    "idle_pause_s",
-    "idle_other_s",
-)
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 """What a peer's time can go into. Of several at once the first in this order counts: bytes that flow to a peer are
 no idle time, whatever else it waits for; and who waits for nothing of this has `idle_other_s`."""
 

@@ -42,7 +42,6 @@ from covsim.protocol.base import Claims, Decoded, InvalidPayload
 from covsim.protocol.exchange import Exchange
 from covsim.protocol.forgery import HUGE, LEFT_OUT
 from covsim.protocol.lineage import Lineage, Lineages
-from covsim.protocol.plan import Plan
 from covsim.randomness import Label, Streams
 from covsim.scenario.learning import Synthetic
 from covsim.scenario.schema import Scenario
@@ -152,37 +151,15 @@ class SketchExchange:
 
     def __init__(self, real: Exchange, rule: Synthetic) -> None:
         self._real, self._rule = real, rule
+        self.plan, self.most_tokens = real.plan, real.most_tokens
+        self.regular_bytes, self.reads_weights, self.selects = real.regular_bytes, real.reads_weights, real.selects
+        self.buffers: Buffers | None = None
         shortest = min(real.regular_bytes_of(round) for round in range(64))
         if shortest < LEAST_BYTES and not real.plan.stays_home:
             raise ValueError(
                 f"the model's payload has {shortest} bytes, and with learning: synthetic it needs {LEAST_BYTES}; "
                 "take a larger model"
             )
-
-    @property
-    def plan(self) -> Plan:
-        return self._real.plan
-
-    @property
-    def most_tokens(self) -> int:
-        return self._real.most_tokens
-
-    @property
-    def buffers(self) -> Buffers | None:
-        return None
-
-    @property
-    def regular_bytes(self) -> float:
-        return self._real.regular_bytes
-
-    @property
-    def reads_weights(self) -> bool:
-        return self._real.reads_weights
-
-    @property
-    def selects(self) -> bool:
-        """Whether payloads differ in whose values they hold."""
-        return self._real.selects
 
     def encode_values(
         self, round: int, uids: Sequence[int], values: Sequence[Sketch], claims: Sequence[Claims], feedback: bool

@@ -13,6 +13,7 @@ from typing import Any
 from covsim.registry import did_you_mean
 from covsim.scenario.deployment import COVENANT_72B, PRESETS, TEMPLAR_1B, TEMPLAR_8B, Groups, llama
 from covsim.scenario.hparams_keys import CODE_DEFAULTS
+from covsim.scenario.rounded import time_text
 from covsim.scenario.schema import Scenario
 from covsim.units import format_duration, format_share
 
@@ -209,7 +210,7 @@ def _inner_step(made: Draft, as_reported: bool) -> None:
         made.remark("deployment", "40 s per inner step, as in the report on Covenant-72B.")
     elif blocks is not None:
         share = LONE_STEP_SHARE if made.demo else COMPUTE_SHARE
-        step = format_duration(float(f"{share * blocks * BLOCK_S / (steps or 1):.3g}"))
+        step = time_text(share * blocks * BLOCK_S / (steps or 1))
         made.set("deployment.inner_step", step, "blocks_per_window", *(["inner_steps"] if steps else []))
         filled = f"the steps of a round fill {format_share(share)} of a window"
         made.remark("deployment", f"inner_step is assumed: {filled}.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from covsim.scenario.inner_step import DAY_S
-from covsim.units import format_duration
+from covsim.scenario.rounded import time_text
 from covsim.world.slow import SmallerBatch
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def machine_problems(scenario: Scenario) -> Iterator[tuple[str, *tuple[Any, ...]]]:
     """What does not go together, each with the path of the key to look at."""
     if scenario.size_is_known and scenario.inner_step_s > DAY_S:
-        took = format_duration(float(f"{scenario.inner_step_s:.3g}"))
+        took = time_text(scenario.inner_step_s)
         yield f"an inner step takes {took}, more than a day", "deployment", "inner_step"
     if scenario.timeline.foresees or scenario.timeline.kind == "layered":  # the latter refuses all policies itself
         return

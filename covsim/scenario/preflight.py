@@ -16,8 +16,8 @@ from covsim.scenario.preflight_faults import fault_warnings
 from covsim.scenario.preflight_machines import machine_warnings, step_seconds
 from covsim.scenario.preflight_network import network_warnings
 from covsim.scenario.preflight_timelines import timeline_warnings
+from covsim.scenario.rounded import rate_text, size_text, time_text
 from covsim.scenario.schema import Scenario
-from covsim.units import format_duration, format_rate, format_size
 from covsim.world.clock import Windowed
 from covsim.world.layers import Layered
 
@@ -58,7 +58,7 @@ def _inner_steps(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]
     fitting = [_steps_that_fit(scenario, peer) for peer in peers if peer.when_slow.kind == "fewer_steps"]
     short = [steps for steps in fitting if steps < wanted]
     if len(short) > len(peers) / 2:
-        window, step = _time(scenario.window_s), _time(scenario.inner_step_s)
+        window, step = time_text(scenario.window_s), time_text(scenario.inner_step_s)
         yield (
             f"{len(short)} of {len(peers)} peers cannot do all inner steps: {max(0, int(statistics.median(short)))} of "
             f"{wanted} steps of {step} fit into a window of {window} beside upload and gather, at the median of them"
@@ -77,21 +77,23 @@ def _uploads(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     """Payloads that the store refuses, or that are later than the put window, however early their peers start."""
     largest = scenario.store.max_object
     if scenario.payload_bytes > largest:
-        yield f"nobody can ever land: a payload is {_size(scenario.payload_bytes)}, the store takes {_size(largest)}"
+        sent, taken = size_text(scenario.payload_bytes), size_text(largest)
+        yield f"nobody can ever land: a payload is {sent}, the store takes {taken}"
         return
     limit = scenario.timeline.put_window
     late = [peer for peer in peers if _upload_s(scenario, peer) >= limit]
     if late:
         typical = _median_peer(late, key=lambda peer: peer.uplink_bits_per_s)
-        took = f"{_size(scenario.payload_bytes)} takes {_time(_upload_s(scenario, typical))}"
-        rate = _rate(typical.uplink_bits_per_s)
-        yield f"{len(late)} of {len(peers)} peers can never land: {took} at {rate}, the put window is {_time(limit)}"
+        took = f"{size_text(scenario.payload_bytes)} takes {time_text(_upload_s(scenario, typical))}"
+        rate = rate_text(typical.uplink_bits_per_s)
+        lasts = time_text(limit)
+        yield f"{len(late)} of {len(peers)} peers can never land: {took} at {rate}, the put window is {lasts}"
     ingress = scenario.store.ingress
     if ingress is not None and len(peers) * scenario.payload_bytes * 8 / ingress > limit:
         yield (
-            f"the store cannot take all uploads: {len(peers)} x {_size(scenario.payload_bytes)} take "
-            f"{_time(len(peers) * scenario.payload_bytes * 8 / ingress)} at {_rate(ingress)}, "
-            f"the put window is {_time(limit)}"
+            f"the store cannot take all uploads: {len(peers)} x {size_text(scenario.payload_bytes)} take "
+            f"{time_text(len(peers) * scenario.payload_bytes * 8 / ingress)} at {rate_text(ingress)}, "
+            f"the put window is {time_text(limit)}"
         )
 
 
@@ -101,11 +103,11 @@ def _gathers(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     slow = [peer for peer in peers if _gather_s(scenario, peer) > limit]
     if slow:
         typical = _median_peer(slow, key=lambda peer: peer.downlink_bits_per_s)
-        load = f"{_num_gathered(scenario)} x {_size(scenario.payload_bytes)}"
-        took = f"take {_time(_gather_s(scenario, typical))} at {_rate(typical.downlink_bits_per_s)}"
+        load = f"{_num_gathered(scenario)} x {size_text(scenario.payload_bytes)}"
+        took = f"take {time_text(_gather_s(scenario, typical))} at {rate_text(typical.downlink_bits_per_s)}"
         yield (
             f"{len(slow)} of {len(peers)} peers cannot finish a full gather: {load} {took}, "
-            f"it is given up after {_time(limit)}"
+            f"it is given up after {time_text(limit)}"
         )
 
 
@@ -124,8 +126,8 @@ def _validators(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
         if needed_s > scenario.window_s and scenario.timeline.foresees:
             yield (
                 f"validator {name} cannot keep up: put window, downloads and {number} evaluations of "
-                f"{_time(scenario.deployment.evaluation)} take {_time(needed_s)}, "
-                f"a window is {_time(scenario.window_s)}"
+                f"{time_text(scenario.deployment.evaluation)} take {time_text(needed_s)}, "
+                f"a window is {time_text(scenario.window_s)}"
             )
 
 
@@ -242,18 +244,6 @@ def _exchange_s(scenario: Scenario, peer: PeerSpec) -> float:
 
 def _median_peer(peers: Sequence[PeerSpec], key: Callable[[PeerSpec], float]) -> PeerSpec:
     return sorted(peers, key=key)[len(peers) // 2]
-
-
-def _time(seconds: float) -> str:
-    return format_duration(float(f"{seconds:.3g}"))
-
-
-def _size(num_bytes: float) -> str:
-    return format_size(float(f"{num_bytes:.3g}"))
-
-
-def _rate(bits_per_s: float) -> str:
-    return format_rate(float(f"{bits_per_s:.3g}"))
 
 
 _CHECKS: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from covsim.scenario.faults import labels
+from covsim.scenario.rounded import rate_text, size_text, time_text
 from covsim.scenario.schema import Scenario
 from covsim.scenario.strikes import targets_by_label
-from covsim.units import format_duration, format_rate, format_size
 from covsim.world.faults import Fault
 from covsim.world.link_faults import LinkSlow
 from covsim.world.store_faults import StoreRateLimit
@@ -38,7 +38,7 @@ def _never_strikes(scenario: Scenario, label: str, fault: Fault, num_targets: in
         yield f"fault {label} begins with round {fault.from_round}, and the run ends after {rounds}"
     end_s = (rounds + 1) * scenario.window_s
     if fault.at is not None and fault.at >= end_s:
-        yield f"fault {label} begins at {_time(fault.at)}, and the run ends at about {_time(end_s)}"
+        yield f"fault {label} begins at {time_text(fault.at)}, and the run ends at about {time_text(end_s)}"
 
 
 def _too_slow(scenario: Scenario, label: str, fault: LinkSlow, uplinks: list[float]) -> Iterator[str]:
@@ -49,10 +49,10 @@ def _too_slow(scenario: Scenario, label: str, fault: LinkSlow, uplinks: list[flo
     late = sorted(rate for rate in uplinks if bits / rate < limit <= bits / (rate * fault.factor))
     if late:
         rate = late[len(late) // 2] * fault.factor
-        took = f"{format_size(_rounded(scenario.payload_bytes))} takes {_time(bits / rate)}"
+        took = f"{size_text(scenario.payload_bytes)} takes {time_text(bits / rate)}"
         yield (
             f"{len(late)} of {len(uplinks)} peers cannot land during fault {label}: {took} "
-            f"at {format_rate(_rounded(rate))}, the put window is {_time(limit)}"
+            f"at {rate_text(rate)}, the put window is {time_text(limit)}"
         )
 
 
@@ -61,13 +61,5 @@ def _too_few_requests(scenario: Scenario, label: str, fault: StoreRateLimit) -> 
     if scenario.peers > allowed:
         yield (
             f"fault {label} lets {allowed:.3g} requests through in a put window of "
-            f"{_time(scenario.timeline.put_window)}, and {scenario.peers} peers upload in it"
+            f"{time_text(scenario.timeline.put_window)}, and {scenario.peers} peers upload in it"
         )
-
-
-def _time(seconds: float) -> str:
-    return format_duration(_rounded(seconds))
-
-
-def _rounded(amount: float) -> float:
-    return float(f"{amount:.3g}")

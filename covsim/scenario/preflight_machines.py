@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from covsim.scenario.population import PeerSpec
+from covsim.scenario.rounded import time_text
 from covsim.scenario.schema import Scenario
-from covsim.units import format_duration
 from covsim.world.slow import SmallerBatch
 
 
@@ -34,7 +34,8 @@ def _no_step(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     if hopeless:
         yield (
             f"{len(hopeless)} of {len(peers)} peers can never do an inner step: it takes "
-            f"{_time(hopeless[len(hopeless) // 2])} at the median of them, a window is {_time(scenario.window_s)}"
+            f"{time_text(hopeless[len(hopeless) // 2])} at the median of them, "
+            f"a window is {time_text(scenario.window_s)}"
         )
 
 
@@ -49,8 +50,8 @@ def _no_batch(scenario: Scenario, peers: Sequence[PeerSpec], exchange_s: Callabl
     if short:
         yield (
             f"{len(short)} of {len(peers)} peers cannot do all inner steps on any batch: {wanted} steps of at least "
-            f"{_time(sorted(short)[len(short) // 2])} at the median of them, and the exchange, do not fit into a "
-            f"window of {_time(scenario.window_s)}"
+            f"{time_text(sorted(short)[len(short) // 2])} at the median of them, and the exchange, do not fit into a "
+            f"window of {time_text(scenario.window_s)}"
         )
 
 
@@ -62,7 +63,7 @@ def _always_late(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]
     if late:
         yield (
             f"{len(late)} of {len(peers)} peers are late in every round: {wanted} inner steps take "
-            f"{_time(late[len(late) // 2])} at the median of them, window and put window {_time(limit_s)}"
+            f"{time_text(late[len(late) // 2])} at the median of them, window and put window {time_text(limit_s)}"
         )
 
 
@@ -75,7 +76,3 @@ def least_step_s(scenario: Scenario, peer: PeerSpec) -> float:
     """Seconds of an inner step of a peer on the batch that takes the least time."""
     policy, whole_s = peer.when_slow, step_seconds(scenario, peer)
     return whole_s * policy.least_share(scenario.training.batch) if isinstance(policy, SmallerBatch) else whole_s
-
-
-def _time(seconds: float) -> str:
-    return format_duration(float(f"{seconds:.3g}"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from covsim.scenario.population import PeerSpec
+from covsim.scenario.rounded import rate_text, size_text, time_text
 from covsim.scenario.schema import Scenario
-from covsim.units import format_duration, format_rate, format_size
 
 
 def network_warnings(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
@@ -45,12 +45,13 @@ def _requests(scenario: Scenario) -> Iterator[str]:
     network, put_window = scenario.network, scenario.timeline.put_window
     slowest_s = max(_latency_s(scenario, region) for region in {None, *_regions(scenario)}) + network.request_overhead
     if slowest_s >= put_window:
-        yield f"a request takes {_time(slowest_s)} from the farthest place, the put window is {_time(put_window)}"
+        took, lasts = time_text(slowest_s), time_text(put_window)
+        yield f"a request takes {took} from the farthest place, the put window is {lasts}"
     if scenario.store.rate_limit is not None:
         allowed = scenario.store.rate_limit * put_window
         if scenario.peers > allowed:
             yield (
-                f"store.rate_limit lets {allowed:.3g} requests through in a put window of {_time(put_window)}, "
+                f"store.rate_limit lets {allowed:.3g} requests through in a put window of {time_text(put_window)}, "
                 f"and {scenario.peers} peers upload in it"
             )
 
@@ -70,8 +71,8 @@ def _connections(scenario: Scenario) -> Iterator[str]:
     download_s = wait_s + size * 8 / flow.cap_bits_per_s
     if download_s > limit:
         yield (
-            f"nobody can download a payload: {_size(size)} in ranges take {_time(download_s)} "
-            f"over {flow.weight:.0f} connections, a gather is given up after {_time(limit)}"
+            f"nobody can download a payload: {size_text(size)} in ranges take {time_text(download_s)} "
+            f"over {flow.weight:.0f} connections, a gather is given up after {time_text(limit)}"
         )
 
 
@@ -88,8 +89,8 @@ def _regional_uplinks(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator
         needed_s = there * scenario.payload_bytes * 8 / links.uplink
         if needed_s > limit:
             yield (
-                f"region {region} cannot send all its uploads: {there} x {_size(scenario.payload_bytes)} take "
-                f"{_time(needed_s)} at {_rate(links.uplink)}, the put window is {_time(limit)}"
+                f"region {region} cannot send all its uploads: {there} x {size_text(scenario.payload_bytes)} take "
+                f"{time_text(needed_s)} at {rate_text(links.uplink)}, the put window is {time_text(limit)}"
             )
 
 
@@ -106,18 +107,6 @@ def _varying(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
             rate = late[len(late) // 2]
             yield (
                 f"{len(late)} of {len(uplinks)} peers of {name} cannot land when their uplink is at its lowest: "
-                f"{_size(scenario.payload_bytes)} takes {_time(bits / rate)} at {_rate(rate)}, "
-                f"the put window is {_time(limit)}"
+                f"{size_text(scenario.payload_bytes)} takes {time_text(bits / rate)} at {rate_text(rate)}, "
+                f"the put window is {time_text(limit)}"
             )
-
-
-def _time(seconds: float) -> str:
-    return format_duration(float(f"{seconds:.3g}"))
-
-
-def _size(num_bytes: float) -> str:
-    return format_size(float(f"{num_bytes:.3g}"))
-
-
-def _rate(bits_per_s: float) -> str:
-    return format_rate(float(f"{bits_per_s:.3g}"))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from covsim.scenario.population import PeerSpec
 from covsim.scenario.preflight_machines import step_seconds
+from covsim.scenario.rounded import time_text
 from covsim.scenario.schema import Scenario
-from covsim.units import format_duration
 from covsim.world.fairness import Resource
 from covsim.world.topology import Member, Phase
 
@@ -73,10 +73,10 @@ def _deadline(scenario: Scenario, peers: Sequence[PeerSpec], exchange_s: Callabl
     short = sorted((peer for peer in peers if needed_s(peer) > limit), key=needed_s)
     if short:
         who = "nobody meets" if len(short) == len(peers) else f"{len(short)} of {len(peers)} peers never meet"
-        took = _time(needed_s(short[len(short) // 2]))
+        took = time_text(needed_s(short[len(short) // 2]))
         yield (
             f"{who} the deadline: an exchange and {steps} inner steps take {took}, "
-            f"the next window opens after {_time(limit)} at the latest"
+            f"the next window opens after {time_text(limit)} at the latest"
         )
 
 
@@ -89,10 +89,6 @@ def _given_up(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     limit, needed_s = scenario.timeline.gather_timeout, exchange_at_least_s(scenario, peers)
     if needed_s > limit:
         yield (
-            f"nobody can finish an exchange: topology {scenario.topology.kind} takes {_time(needed_s)} at least, "
-            f"it is given up after {_time(limit)}"
+            f"nobody can finish an exchange: topology {scenario.topology.kind} takes {time_text(needed_s)} at least, "
+            f"it is given up after {time_text(limit)}"
         )
-
-
-def _time(seconds: float) -> str:
-    return format_duration(float(f"{seconds:.3g}"))

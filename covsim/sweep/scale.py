@@ -80,6 +80,8 @@ def draw(frame: pd.DataFrame, path: Path) -> None:
             axes.set(xscale="log", yscale="log")
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.set_xticks(list(frame["peers"]), [f"{peers:,}" for peers in frame["peers"]])
+        right.set_yscale("linear")  # most of it is what any run needs
+        right.set_ylim(bottom=0)
         style.save(figure, path)
 
 

@@ -229,6 +229,7 @@ class ObjectStore:
         started_s: float,
         complete: bool,
     ) -> None:
+        """Account for bytes that have left a sender, and say so."""
         traffic = self.uploads if direction == "up" else self.downloads
         traffic.sent_bytes += num_bytes
         if complete:
@@ -341,24 +342,14 @@ class ObjectStore:
         request = self._under_way.pop(transfer, None)
         if request is None:  # cut_all has accounted for it
             return
-        complete, moved_bytes = bool(transfer.done.value), transfer.moved_bytes
-        traffic = self.uploads if request.direction == "up" else self.downloads
-        traffic.sent_bytes += moved_bytes
-        if complete:
-            traffic.received_bytes += transfer.num_bytes
-        else:
-            traffic.lost_bytes += moved_bytes
-        self._emit(
-            Transferred(
-                self._env.now,
-                request.node,
-                request.key,
-                request.purpose,
-                request.direction,
-                moved_bytes,
-                request.started_s,
-                complete,
-            )
+        self._count(
+            request.node,
+            request.key,
+            request.purpose,
+            request.direction,
+            transfer.moved_bytes,
+            request.started_s,
+            bool(transfer.done.value),
         )
 
     def _land(self, request: _Request, data: bytes, charged_bytes: float, complete: bool) -> list[StoredObject]:
