@@ -48,7 +48,7 @@ from covsim.nodes.validator import Validator
 from covsim.observing import Observer, Observers, Sorted
 from covsim.protocol.lineage import Lineage
 from covsim.randomness import Streams
-from covsim.scenario.deployment import num_parameters
+from covsim.scenario.deployment import BYTES_PER_PARAMETER, num_parameters
 from covsim.scenario.learning import Synthetic
 from covsim.scenario.population import population
 from covsim.scenario.schema import Scenario
@@ -56,8 +56,6 @@ from covsim.scenario.strikes import Strikes, timeline_with_faults
 from covsim.world.clock import Clock
 from covsim.world.network import Network, Resource
 from covsim.world.store import ObjectStore
-
-BYTES_PER_PARAMETER = 4  # of a checkpoint: fp32
 
 MAX_ROUNDS = 100_000
 """Nobody plays more rounds than this, whatever a scenario's other ends are."""

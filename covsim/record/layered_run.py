@@ -17,9 +17,7 @@ from covsim.record.provenance import provenance
 from covsim.record.recorder import Recorder
 from covsim.record.summary import summary
 from covsim.scenario import Scenario
-from covsim.scenario.deployment import num_parameters
-
-BYTES_PER_PARAMETER = 4  # fp32, what compression ratios are stated against
+from covsim.scenario.deployment import compression, num_parameters
 
 
 def watched(
@@ -40,7 +38,7 @@ def watched(
         scenario,
         digest=digest,
         payload_bytes=payload_bytes,
-        compression_ratio=BYTES_PER_PARAMETER * num_parameters(scenario.charged_tensors) / payload_bytes,
+        compression_ratio=compression(num_parameters(scenario.charged_tensors), payload_bytes),
         compression_ratio_model=math.nan,
         training_wall_s=0.0,
         total_wall_s=time.perf_counter() - began,

@@ -34,7 +34,7 @@ from covsim.record.recorder import Recorder
 from covsim.record.summary import summary
 from covsim.record.tape import NoTape, Tape, TapeMismatch
 from covsim.scenario import Scenario, ScenarioError, load
-from covsim.scenario.deployment import num_parameters
+from covsim.scenario.deployment import compression, num_parameters
 from covsim.scenario.faults import labels
 from covsim.scenario.resolve import resolved_text, run_id, with_files_as_they_are
 from covsim.simulation import Simulation
@@ -42,7 +42,6 @@ from covsim.sources import SourceError
 from covsim.world.layers import Layered
 
 RESULTS = Path("results")
-BYTES_PER_PARAMETER = 4  # fp32, what compression ratios are stated against
 BURST = 256
 """Steps of a timing-only run between two looks at the keyboard and the watch: some milliseconds. One step of a run
 that trains may take seconds."""
@@ -371,28 +370,16 @@ def summary_of(
         scenario,
         digest=digest,
         payload_bytes=sent,
-        compression_ratio=_compression(deployed, sent),
-        compression_ratio_model=_compression(_size(scenario), charges.regular_model_bytes),
+        compression_ratio=compression(deployed, sent),
+        compression_ratio_model=compression(scenario.model.num_parameters, charges.regular_model_bytes),
         training_wall_s=training_wall_s,
         total_wall_s=total_wall_s,
         tokens_are_bytes=learning.tokens_are_bytes,
         diagnostics={"bigram_nats": math.nan if bigram_nats is None else bigram_nats},
         faults=labels(scenario.faults),
     )
-    if scenario.learning.kind != "trained":
-        result["learning"] = scenario.learning.kind  # no loss of this run was measured
     blocks = simulation.commons.chain.chain.blocks
     return result | {"ledger.blocks": len(blocks), "ledger.head": blocks[-1].sha256}
-
-
-def _size(scenario: Scenario) -> int:
-    """Parameters of the model."""
-    return sum(math.prod(shape) for shape in scenario.model.shapes.values())
-
-
-def _compression(num_parameters: int, payload_bytes: float) -> float:
-    """All parameters in fp32 over what is sent of them in a round; NaN where nothing travels."""
-    return BYTES_PER_PARAMETER * num_parameters / payload_bytes if payload_bytes else math.nan
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:

@@ -96,8 +96,10 @@ def summary(
         diagnostics: more figures, added to those that the events hold.
         faults: the labels of the scenario's faults.
     """
+    trained = scenario.learning.kind == "trained"
     return {
         "scenario": scenario.name,
+        **({} if trained else {"learning": scenario.learning.kind}),  # no loss of such a run was measured
         "rounds": views.settled_rounds(recorder),
         "digest.clock": digest.clock,
         "digest.learning": digest.learning,

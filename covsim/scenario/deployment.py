@@ -16,6 +16,7 @@ from covsim.scenario.inner_step import DAY_S, StepTime, step_times
 from covsim.units import Seconds
 
 __all__ = [
+    "BYTES_PER_PARAMETER",
     "COVENANT_72B",
     "PRESETS",
     "TEMPLAR_1B",
@@ -23,9 +24,13 @@ __all__ = [
     "Deployment",
     "Groups",
     "Tensors",
+    "compression",
     "llama",
     "num_parameters",
 ]
+
+BYTES_PER_PARAMETER = 4
+"""Of a checkpoint, and of what compression ratios are stated against: fp32."""
 
 
 class Tensors(BaseModel):
@@ -116,3 +121,8 @@ class Deployment(BaseModel):
 def num_parameters(groups: Groups) -> int:
     """How many parameters there are in all."""
     return sum(count * math.prod(shape) for count, shape in groups)
+
+
+def compression(num_parameters: int, payload_bytes: float) -> float:
+    """All parameters in fp32 over what is sent of them in a round; NaN where nothing travels."""
+    return BYTES_PER_PARAMETER * num_parameters / payload_bytes if payload_bytes else math.nan

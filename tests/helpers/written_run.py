@@ -12,6 +12,7 @@ from covsim.protocol.aggregators import Mean
 from covsim.record.files import write_json
 from covsim.record.recorder import Recorder
 from covsim.record.summary import summary
+from covsim.scenario.learning import Trained as TrainedRule
 
 
 def write_run(folder: Path, events: list[Event]) -> Path:
@@ -23,7 +24,7 @@ def write_run(folder: Path, events: list[Event]) -> Path:
     recorder.write(folder)
     result = summary(
         recorder,
-        SimpleNamespace(name="synthetic", aggregate=Mean()),  # type: ignore[arg-type]
+        SimpleNamespace(name="synthetic", aggregate=Mean(), learning=TrainedRule()),  # type: ignore[arg-type]
         digest=digest,
         payload_bytes=1.989e9,
         compression_ratio=146.3,

@@ -273,3 +273,9 @@ def test_the_order_of_cohorts_changes_nothing() -> None:
         for listed in (f"{fast}, {slow}", f"{slow}, {fast}")
     ]
     assert digests[0] == digests[1]
+
+
+def test_a_summary_says_that_nobody_learned(tmp_path: Any) -> None:
+    """As that of any run without tensors. Would catch losses that look measured and are only missing."""
+    one = loads(resolved_text_of_base())
+    assert run(one, resolved_text(one), out=tmp_path).summary["learning"] == "synthetic"

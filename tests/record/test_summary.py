@@ -32,6 +32,7 @@ from covsim.protocol.aggregators import Mean
 from covsim.record.payout import payouts
 from covsim.record.recorder import Recorder
 from covsim.record.summary import LOSS_LEVELS, summary
+from covsim.scenario.learning import Trained as TrainedRule
 
 NAN = float("nan")
 
@@ -45,7 +46,7 @@ def summed(
         digest.add(event)
     return summary(
         recorder,
-        SimpleNamespace(name="by-hand", aggregate=Mean()),  # type: ignore[arg-type]
+        SimpleNamespace(name="by-hand", aggregate=Mean(), learning=TrainedRule()),  # type: ignore[arg-type]
         digest=digest,
         payload_bytes=2e9,
         compression_ratio=146.0,
