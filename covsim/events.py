@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from covsim.packing import Rows
+
+if TYPE_CHECKING:
+    from covsim.observing import Stretch
 
 
 def learned(**keywords: Any) -> Any:
@@ -485,13 +488,18 @@ class RunStopped(Event):
     reason: str
 
 
+Row: TypeAlias = tuple[Any, ...]
+"""The values of an event's fields, in their order."""
+
+
 class Digest:
     """The two running hashes over a run's events: what the clock saw, and what was learned."""
 
     def __init__(self) -> None:
         self._clock = hashlib.sha256()
         self._learning = hashlib.sha256()
-        self._rows: dict[type[Event], tuple[_Row, _Row]] = {}
+        self._packers: dict[type[Event], tuple[_Pack, _Pack]] = {}
+        self._row_packers: dict[type[Event], tuple[_Pack, _Pack]] = {}
         self._waiting: list[Event] = []  # hashed in one go, which changes no digest
         self._num_hashed = 0
 
@@ -501,26 +509,48 @@ class Digest:
         if len(self._waiting) >= _BATCH:
             self._hash()
 
+    def takers(self, kind: type[Event]) -> Sequence[Callable[[Any], None]]:
+        """What folds events of a type into the hashes."""
+        return [self.add]
+
+    def take(self, stretch: Stretch) -> None:
+        """Fold a stretch of events and rows into both hashes, in their order."""
+        self._hash()
+        clock, learning = self._packed(stretch.events)
+        for kind, rows in stretch.rows.items():
+            if kind not in self._row_packers:
+                self._row_packers[kind] = _packers(kind, of_event=False)
+            decided, came = self._row_packers[kind]
+            clock += map(decided, rows) if decided else [b""] * len(rows)
+            learning += map(came, rows) if came else [b""] * len(rows)
+        order = stretch.order
+        self._clock.update(b"".join([clock[place] for place in order]))
+        self._learning.update(b"".join([learning[place] for place in order]))
+        self._num_hashed += len(order)
+
     @property
     def num_events(self) -> int:
         """How many there were."""
         return self._num_hashed + len(self._waiting)
 
     def _hash(self) -> None:
-        clock, learning, rows = [], [], self._rows
-        for event in self._waiting:
-            row = rows.get(type(event))
-            if row is None:
-                row = rows[type(event)] = _rows_of(type(event))
-            decided, came = row
-            if decided is not None:
-                clock.append(decided(event))
-            if came is not None:
-                learning.append(came(event))
+        clock, learning = self._packed(self._waiting)
         self._clock.update(b"".join(clock))
         self._learning.update(b"".join(learning))
         self._num_hashed += len(self._waiting)
         self._waiting.clear()
+
+    def _packed(self, events: Sequence[Event]) -> tuple[list[bytes], list[bytes]]:
+        """What each event brings to either hash."""
+        clock, learning, packers = [], [], self._packers
+        for event in events:
+            packer = packers.get(type(event))
+            if packer is None:
+                packer = packers[type(event)] = _packers(type(event), of_event=True)
+            decided, came = packer
+            clock.append(decided(event) if decided else b"")
+            learning.append(came(event) if came else b"")
+        return clock, learning
 
     def add_final(self, theta: bytes) -> None:
         """Fold the final parameters (little-endian float32) into the learning hash."""
@@ -540,19 +570,25 @@ class Digest:
         return self._learning.hexdigest()
 
 
-_Row = Callable[[Any], bytes] | None
+_Pack = Callable[[Any], bytes] | None
 _BATCH = 1024
 
 
-def _rows_of(kind: type[Event]) -> tuple[_Row, _Row]:
-    """What packs the fields of either digest, under the name of the kind of event; None where there are none."""
-    learned_names = [item.name for item in fields(kind) if item.metadata.get("learned", False)]
-    decided_names = [item.name for item in fields(kind) if item.name not in learned_names]
-    return _row(kind, decided_names), _row(kind, learned_names)
+def _packers(kind: type[Event], of_event: bool) -> tuple[_Pack, _Pack]:
+    """What packs what either digest holds of an event or of its row, under the name of its kind; None for nothing."""
+    names = [item.name for item in fields(kind)]
+    came = [place for place, item in enumerate(fields(kind)) if item.metadata.get("learned", False)]
+    decided = [place for place in range(len(names)) if place not in came]
 
+    def pack(places: Sequence[int]) -> _Pack:
+        if not places:
+            return None
+        write = Rows(kind.__name__.encode()).pack
+        get: Callable[[Any], Any] = attrgetter(*[names[place] for place in places]) if of_event else itemgetter(*places)
+        if len(places) == 1:
+            return lambda event: write((get(event),))
+        if not of_event and list(places) == list(range(len(names))):
+            return write
+        return lambda event: write(get(event))
 
-def _row(kind: type[Event], names: Sequence[str]) -> _Row:
-    if not names:
-        return None
-    pack, get = Rows(kind.__name__.encode()).pack, attrgetter(*names)
-    return (lambda event: pack(get(event))) if len(names) > 1 else (lambda event: pack((get(event),)))
+    return pack(decided), pack(came)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import chain, starmap
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from covsim.events import Event
+import numpy as np
+
+from covsim.events import Event, Row
 
 
 @runtime_checkable
@@ -18,6 +23,45 @@ class Sorted(Protocol):
 
 Observer: TypeAlias = Callable[[Event], None]
 """Is called with every event of a run, in their order."""
+
+
+class Stretch:
+    """What happened in a span of time: events as they came, and rows of those that many nodes have in every round.
+
+    Iterating makes all of them events, in their order; who can read rows saves that.
+
+    Args:
+        events: by time.
+        rows: the values of an event's fields, by type, in any order.
+    """
+
+    def __init__(self, events: Sequence[Event], rows: Mapping[type[Event], Sequence[Row]]) -> None:
+        self.events = events
+        self.rows = rows
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The places of all, by time, in the events followed by the rows type by type; ties stay in that order."""
+        times = [event.time_s for event in self.events]
+        for rows in self.rows.values():
+            times += [row[0] for row in rows]
+        places: list[int] = np.argsort(np.array(times), kind="stable").tolist()
+        return places
+
+    def __iter__(self) -> Iterator[Event]:
+        made = [*self.events, *chain.from_iterable(starmap(kind, rows) for kind, rows in self.rows.items())]
+        return (made[place] for place in self.order)
+
+    def __len__(self) -> int:
+        return len(self.events) + sum(map(len, self.rows.values()))
+
+
+@runtime_checkable
+class ReadsRows(Protocol):
+    """An observer that takes a stretch as it is."""
+
+    def take(self, stretch: Stretch) -> None:
+        """See all of a stretch."""
 
 
 class Observers:
@@ -39,9 +83,64 @@ class Observers:
         for take in takers:
             take(event)
 
+    def take(self, stretch: Stretch) -> None:
+        """Show a stretch to all, one after the other."""
+        made: list[Event] = []
+        for observer in self._observers:
+            if isinstance(observer, ReadsRows):
+                observer.take(stretch)
+                continue
+            made = made or list(stretch)
+            show = Observers([observer]).emit
+            for event in made:
+                show(event)
+
     def _sort(self, kind: type[Event]) -> tuple[Callable[[Any], None], ...]:
         takers: list[Callable[[Any], None]] = []
         for observer in self._observers:
             takers += observer.takers(kind) if isinstance(observer, Sorted) else [observer]
         self._takers[kind] = tuple(takers)
         return self._takers[kind]
+
+
+class Backlog:
+    """Holds events back until all of a span are known, and shows them in their order, with rows of the same span.
+
+    Args:
+        observers: who sees them then.
+        acting: who sees events at once, because something depends on it.
+    """
+
+    def __init__(self, observers: Observers, acting: Observers) -> None:
+        self._observers, self._acting = observers, acting
+        self._events: list[Event] = []
+        self._rows: dict[type[Event], list[Row]] = {}
+
+    def emit(self, event: Event) -> None:
+        """Take an event of now."""
+        self._acting.emit(event)
+        self._events.append(event)
+
+    def rows(self, kind: type[Event]) -> list[Row]:
+        """Where rows of a type are put, of any time from now on; ties are shown in the order of asking for this."""
+        return self._rows.setdefault(kind, [])
+
+    def show_before(self, time_s: float) -> None:
+        """Show all events, which are of before, and the rows of before a time."""
+        due: dict[type[Event], list[Row]] = {}
+        for kind, rows in self._rows.items():
+            due[kind] = [row for row in rows if row[0] < time_s]
+            if len(due[kind]) < len(rows):
+                rows[:] = [row for row in rows if not row[0] < time_s]
+            else:
+                rows.clear()
+        stretch = Stretch(self._events, due)
+        self._events = []
+        if len(stretch):
+            self._observers.take(stretch)
+
+    def end(self, time_s: float) -> None:
+        """Show what was until a time, that included; what would have been later never happens."""
+        self.show_before(math.nextafter(time_s, math.inf))
+        for rows in self._rows.values():
+            rows.clear()

@@ -28,6 +28,7 @@ from covsim.nodes.bundles import Bundles
 from covsim.nodes.chain_node import ChainNode, Member
 from covsim.nodes.collective import Collectives
 from covsim.nodes.commons import Charges, Commons, round_of_key
+from covsim.nodes.company import Company
 from covsim.nodes.conspiracy import Conspiracy
 from covsim.nodes.encoder import Encoder
 from covsim.nodes.examination import Examination, held_out_loss
@@ -36,6 +37,7 @@ from covsim.nodes.learning import Learning
 from covsim.nodes.mishaps import Mishaps
 from covsim.nodes.pace import Pace
 from covsim.nodes.peer import Peer
+from covsim.nodes.player import Player, Rows
 from covsim.nodes.purse import Purses
 from covsim.nodes.roster import Roster
 from covsim.nodes.seam import Seam
@@ -45,7 +47,7 @@ from covsim.nodes.stop_watch import StopWatch
 from covsim.nodes.synthetic import synthetic_learning
 from covsim.nodes.trained import trained_learning
 from covsim.nodes.validator import Validator
-from covsim.observing import Observer, Observers, Sorted
+from covsim.observing import Backlog, Observer, Observers, Sorted
 from covsim.protocol.lineage import Lineage
 from covsim.randomness import Streams
 from covsim.scenario.deployment import BYTES_PER_PARAMETER, num_parameters
@@ -87,7 +89,10 @@ class Simulation:
         own: list[Observer | Sorted] = [self._stop]
         if any(cohort.membership.reads_profits for cohort in scenario.cohorts.values()):
             own.append(self.purses)
-        self._emit = Observers((*observers, *own)).emit
+        self._backlog: Backlog | None = None
+        if scenario.compute.rounds == "together":
+            self._backlog = Backlog(Observers(observers), acting=Observers(own))
+        self._emit = self._backlog.emit if self._backlog else Observers((*observers, *own)).emit
         self._streams = Streams(scenario.seed)
         self._take_learning(learning or _learning(scenario, self._streams, seam.replaying))
         self._build_world(seam)
@@ -127,6 +132,8 @@ class Simulation:
         """
         assert self._stop.reason is not None
         self.commons.store.cut_all()
+        if self._backlog is not None:
+            self._backlog.end(self.env.now)
         last = self._stop.rounds_settled - 1
         losses = {}
         for node, lineage in self._distinct_lineages().items():
@@ -140,6 +147,8 @@ class Simulation:
         self.commons.chain.submit(self.lead.name, end)
         self.commons.chain.close()
         self._emit(RunStopped(self.env.now, self._stop.rounds_settled, self._stop.reason))
+        if self._backlog is not None:
+            self._backlog.end(self.env.now)
 
     def _accuracy(self, task: Task) -> float:
         """How well the lead validator's theta does at a task, through the seam."""
@@ -237,12 +246,14 @@ class Simulation:
         scenario, commons = self.scenario, self.commons
         if scenario.topology.direct:
             commons.collectives = Collectives(commons, self._network, scenario.topology, scenario.adds_on_the_way)
-        commons.bundles = self._bundles()
-        self.peers = [Peer(commons, spec, Pace.of(scenario, spec, self._streams)) for spec in self._specs]
+        if scenario.compute.transfers == "bundled":
+            commons.bundles = Bundles(commons, scenario.network.latency)
+        self.peers, self._company = self._population(commons.bundles)
         strikes = Strikes(scenario, commons.clock.opens_at)
         siting = Siting(scenario, self.env, self._network, self._streams)
         siting.of_peers(self.peers)
-        faulting = Faulting(commons, siting.rates, strikes, self.peers) if scenario.faults else None
+        struck = [peer for peer in self.peers if isinstance(peer, Peer)]
+        faulting = Faulting(commons, siting.rates, strikes, struck) if scenario.faults else None
         self._examination = Examination(
             measures=self.learning.measures,
             rules=scenario.gauntlet,
@@ -270,11 +281,15 @@ class Simulation:
         siting.of_validators(self.validators)
         self.lead = self.validators[0]
 
-    def _bundles(self) -> Bundles | None:
-        """What takes uploads and gathers in one step each, if that is asked for."""
-        if self.scenario.compute.transfers == "single":
-            return None
-        return Bundles(self.commons, self.scenario.network.latency)
+    def _population(self, bundles: Bundles | None) -> tuple[Sequence[Peer | Player], Company | None]:
+        """All peers, each a process of its own, or as one company."""
+        commons, streams = self.commons, self._streams
+        paces = [(spec, Pace.of(self.scenario, spec, streams)) for spec in self._specs]
+        if self._backlog is None or bundles is None:
+            return [Peer(commons, spec, pace) for spec, pace in paces], None
+        rows, latency_s = Rows(self._backlog), self.scenario.network.latency
+        players = [Player(commons, spec, pace, rows, latency_s) for spec, pace in paces]
+        return players, Company(commons, bundles, players, self._stop.are_done)
 
     def _announce(self) -> None:
         """Say who takes part, publish the first list, measure where learning starts, and let everybody begin."""
@@ -293,9 +308,11 @@ class Simulation:
         root = self.lineages.root
         loss = held_out_loss(self.commons, self._examination, root, "initial")
         self._emit(HeldOutMeasured(0.0, self.lead.name, -1, root.key, loss))
-        nodes: list[Peer | Validator] = [*self.peers, *self.validators]
-        for node in nodes:
-            self.env.process(node.run())
+        if self._company is not None:
+            self._company.start()
+        for node in (*self.peers, *self.validators):
+            if not isinstance(node, Player):
+                self.env.process(node.run())
         self.env.process(self.commons.chain.run())
 
     def _found_the_chain(self) -> None:
@@ -308,6 +325,8 @@ class Simulation:
         self.commons.chain.found([*peers, *validators])
 
     def _open_window(self, clock: Clock, window: int) -> None:
+        if self._backlog is not None:
+            self._backlog.show_before(self.env.now)
         self._emit(WindowOpened(self.env.now, window, clock.first_block(window)))
         commons = self.commons
         readers = [peer.oldest_wanted for peer in self.peers if peer.wants_payloads]
@@ -324,8 +343,8 @@ class Simulation:
 
     def _distinct_lineages(self) -> dict[str, Lineage]:
         """Every history that a node is on, under the name of the first such node; the leader's comes first."""
-        nodes: list[Peer | Validator] = [*self.validators, *(peer for peer in self.peers if peer.takes_part)]
-        first: dict[str, Peer | Validator] = {}
+        nodes: list[Peer | Player | Validator] = [*self.validators, *(peer for peer in self.peers if peer.takes_part)]
+        first: dict[str, Peer | Player | Validator] = {}
         for node in nodes:
             first.setdefault(node.lineage.key, node)
         return {node.name: node.lineage for node in first.values()}

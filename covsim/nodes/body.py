@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Generator, MutableMapping, Sequence
+from collections.abc import Collection, Generator, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 import simpy
 
-from covsim.behaviors.base import Batches, Scalar, Update
+from covsim.behaviors.base import Batches, Update
 from covsim.chain.accounts import Account
 from covsim.events import OuterStepTaken, RoundSkipped, Trained
 from covsim.learning import corpus
 from covsim.learning import update as lazy
-from covsim.nodes.board import SyncSample
-from covsim.nodes.chain_node import peer_name
 from covsim.nodes.collective import Links
-from covsim.nodes.commons import Commons, own_sample
+from covsim.nodes.commons import Commons
 from covsim.nodes.gather import Gather, Submission, take_outer_step
-from covsim.nodes.pace import Pace, Work, work_s
+from covsim.nodes.learner import Learner
+from covsim.nodes.pace import Pace, work_s
 from covsim.nodes.reading import Reader
 from covsim.nodes.sending import Sender
 from covsim.nodes.spent import Spent
-from covsim.protocol.base import Claims, InvalidPayload
-from covsim.protocol.forgery import FLAWS, LEFT_OUT, Flaw
+from covsim.protocol.base import Claims
 from covsim.protocol.lineage import Lineage
 from covsim.world.network import Resource
 from covsim.world.slow import Stint
@@ -32,7 +30,7 @@ Answer = TypeVar("Answer")
 Verb: TypeAlias = Generator[Any, Any, Answer]
 
 
-class Body:
+class Body(Learner):
     """What a script moves: a machine, two links, a theta.
 
     What a verb means is the protocol's to say, so scripts are the same under every protocol: `train` starts from theta
@@ -41,27 +39,26 @@ class Body:
     """
 
     def __init__(self, commons: Commons, uid: int, pace: Pace, uplink: Resource, downlink: Resource) -> None:
-        self.uid = uid
-        self.name = peer_name(uid)
+        super().__init__(commons, uid, pace)
         self.machine = pace.machine
-        self._work = Work(commons, pace)
-        self.lineage: Lineage = commons.lineages.root
-        self.round = 0
         self.spent = Spent()
-        self.notes: MutableMapping[str, Any] = {}
-        self._commons = commons
-        self._plan = commons.exchange.plan
         self._uplink, self._downlink = uplink, downlink
         self._sender = Sender(commons, uplink)
         self._reader = Reader(commons, downlink)
-        self._claims = Claims()
-        self._own: lazy.Update | None = None  # weights [N] that differ from the lineage's theta
         self._synced = -1  # the last round whose exchange is done
         self._to_send: tuple[lazy.Update, bool] | None = None  # when the next inner steps begin; early or not
         self._under_way: list[simpy.Process] = []  # exchanges beside the script, oldest first
-        self._past: list[Lineage] = []  # histories, oldest first, as far back as a script has asked for
-        self._reach = 0  # how far that is, in rounds that moved theta
         self.gives_up_uid = False  # its script has asked for another
+
+    @property
+    def now_s(self) -> float:
+        """That of the simulation."""
+        return float(self._commons.env.now)
+
+    @property
+    def lineage(self) -> Lineage:
+        """The history that it is on."""
+        return self._lineage
 
     # What its owner does with it ------------------------------------------------------------------------------------
 
@@ -88,34 +85,7 @@ class Body:
             self._commons.emit(RoundSkipped(time_s=self._commons.env.now, uid=self.uid, round=skipped))
         self.round = round
 
-    def show_sample(self) -> None:
-        """Show from which theta the peer trains its round."""
-        self._publish_sample(self.round, self.lineage)
-
-    # What a script may know -----------------------------------------------------------------------------------------
-
-    @property
-    def inner_steps(self) -> int:
-        return self._commons.inner_steps
-
-    def assigned_batches(self) -> Batches:
-        return corpus.Batches("assigned", self.uid, self.round)
-
-    def random_batches(self) -> Batches:
-        return corpus.Batches("random", self.uid, self.round)
-
-    def expected_batches(self) -> Batches:
-        commons = self._commons
-        address = own_sample(commons.leader, self.round, self.uid)
-        sample = corpus.Sample(commons.own_sequences, commons.inner_steps, address)
-        return corpus.Batches("assigned", self.uid, self.round, sample)
-
-    def gather_list(self) -> Collection[int]:
-        return self._commons.board.in_force(self.round + 1).selected
-
-    @property
-    def fellows(self) -> Sequence[int]:
-        return self._commons.conspiracy.fellows(self.uid)
+    # What a script may see of others, and say ---------------------------------------------------------------------
 
     def incentive(self) -> float:
         epochs = self._commons.chain.chain.epochs
@@ -124,55 +94,10 @@ class Body:
         own = Account.derive(self._commons.streams.seed, self.name).public
         return next((share.incentive for share in epochs[-1].shares if share.public == own), 0.0)
 
-    def chance(self, name: str) -> float:
-        return self._commons.streams.uniform("chance", self.uid, self.round, name)
-
-    def noise(self, scale: float, name: str = "noise") -> Update:
-        if not 0 <= scale < math.inf:
-            raise ValueError(f"noise has a finite standard deviation from 0 up, not {scale}")
-        address, like = ("noise", self.uid, self.round, name), self.lineage.theta
-        return cast(Update, lazy.Update(lambda: self._commons.exchange.noise_like(like, scale, address)))
-
-    def last_change(self, rounds: int = 1) -> Update:
-        before, now = self._remembered(rounds).theta, self.lineage.theta
-        return cast(Update, lazy.Update.of(before) - lazy.Update.of(now))
-
-    def read(self, payload: bytes) -> Update | None:
-        commons, round, like = self._commons, self.round, self.lineage.theta
-        try:
-            _, decoded = commons.decoded.read(payload, round)
-        except InvalidPayload:
-            return None
-        return cast(Update, lazy.Update(lambda: commons.exchange.dense_like(like, round, decoded)))
-
-    def combine(self, updates: Sequence[Update], function: Callable[[Any], Any]) -> Update:
-        return cast(Update, lazy.Update.combined(cast(Sequence[lazy.Update], updates), function))
-
-    def forge(self, payload: bytes, flaw: str) -> bytes:
-        if flaw not in (*FLAWS, LEFT_OUT):
-            raise ValueError(f"unknown flaw {flaw!r}; there are {', '.join(FLAWS)}")
-        try:
-            return self._commons.exchange.forge(self.round, payload, cast(Flaw, flaw))
-        except InvalidPayload:
-            return payload
-
-    def observe(self, scalar: Scalar) -> float:
-        label = f"observe uid={self.uid} round={self.round}"
-        return self._commons.seam.numbers(label, lambda: [cast(lazy.Scalar, scalar).value()])[0]
-
-    # What a script may say ------------------------------------------------------------------------------------------
-
     def show_sample_of(self, uid: int) -> None:
         sample = self._commons.samples.of(self.round, uid)
         if sample is not None:
             self._publish_sample(self.round, sample.lineage)
-
-    def tell(self, key: str, value: Any) -> None:
-        self._commons.conspiracy.tell(self.uid, self.round, key, value)
-
-    def heard(self, key: str) -> Verb[Any]:
-        closes_s = yield from self._put_closes_at()
-        return (yield from self._commons.conspiracy.heard(self.uid, self.round, key, closes_s))
 
     # What a script may do -------------------------------------------------------------------------------------------
 
@@ -187,7 +112,7 @@ class Body:
         if self._under_way and self._plan.overlap_steps is not None:
             stints.append((yield from self._work.steps(began, min(wanted, self._plan.overlap_steps), self.spent)))
             self._take_note(stints[0])
-            self._own, done = self._trained(began, named, stints[0], 0, self.lineage), stints[0].steps
+            self._own, done = self._trained(began, named, stints[0], 0, self._lineage), stints[0].steps
             yield from self._finish_exchanges(0)
         rest = yield from self._work.steps(self.round, wanted - done, self.spent)
         self._take_note(rest)
@@ -202,18 +127,7 @@ class Body:
                 compute_s=work_s(stints),
             )
         )
-        tokens = self._claims.tokens + sum(self._work.tokens(stint) for stint in stints)
-        base = self._base(rounds_behind)
-        self._claims = Claims(min(tokens, commons.exchange.most_tokens), base=base.depth)
-        theta = lazy.Update.of(base.theta)
-        if self._plan.sends == "gradient":
-            gradient = commons.trainer.gradient(self.uid, began, theta, self._work.named(named, rest))
-            update = gradient if rest.steps else theta - theta
-        else:
-            trained = self._trained(began, named, rest, done, base)
-            if self._plan.keeps_own_weights:
-                self._own = trained
-            update = theta - trained
+        update = self._result(began, named, stints, rounds_behind)
         return cast(Update, math.nan * update if mishap == "nan" else update)
 
     def wait_for_uploads(self) -> Verb[None]:
@@ -243,6 +157,10 @@ class Body:
 
     def put(self, name: str, payload: bytes) -> Verb[None]:
         yield from self._sender.put(self.uid, self.round, name, payload, self.spent)
+
+    def heard(self, key: str) -> Verb[Any]:
+        closes_s = yield from self._put_closes_at()
+        return (yield from self._commons.conspiracy.heard(self.uid, self.round, key, closes_s))
 
     def first_arrival(self, among: Collection[int]) -> Verb[int | None]:
         until_s = yield from self._put_closes_at()
@@ -274,7 +192,7 @@ class Body:
         self._under_way.append(self._commons.env.process(exchange))
         self._to_send = None
         if delay:
-            self._publish_sample(self.round + 1, self.lineage)
+            self._publish_sample(self.round + 1, self._lineage)
 
     # What verbs are made of -----------------------------------------------------------------------------------------
 
@@ -296,36 +214,6 @@ class Body:
         if not clock.foresees(window):
             yield from self._until_window()
         return clock.put_closes_at(window)
-
-    def _base(self, rounds_behind: int) -> Lineage:
-        """The history to train from; a stale one is what the peer's sync sample shows from then on."""
-        base = self._remembered(rounds_behind)
-        if rounds_behind:
-            self._publish_sample(self.round, base)
-        return base
-
-    def _remembered(self, rounds_behind: int) -> Lineage:
-        """The history of some rounds ago, or the oldest that is remembered.
-
-        What nobody has asked for is not remembered: who asks for the first time gets the present. Rounds in which theta
-        stayed where it was do not count.
-        """
-        if rounds_behind < 0:
-            raise ValueError(f"nobody knows the theta of {-rounds_behind} rounds ahead")
-        self._reach = max(self._reach, rounds_behind)
-        self._remember()
-        return self._past[max(0, len(self._past) - 1 - rounds_behind)] if rounds_behind else self.lineage
-
-    def _remember(self) -> None:
-        """Keep the present history for later, and let go of those that are too old."""
-        if self._reach and not (self._past and self._past[-1] is self.lineage):
-            self._past.append(self.lineage)
-        del self._past[: -self._reach - 1]
-
-    def _trained(self, round: int, batches: corpus.Batches, stint: Stint, skip: int, base: Lineage) -> lazy.Update:
-        """The weights [N] after some inner steps, not computed yet; `skip` steps of the round lie before them."""
-        start, named = base.theta if self._own is None else self._own, self._work.named(batches, stint)
-        return self._commons.trainer.train(self.uid, round, start, named, stint.steps, skip)
 
     def _sync_until(self, last: int) -> Verb[None]:
         """Gather and step for a round, and before it for those that passed while an asynchronous peer was training."""
@@ -354,16 +242,16 @@ class Body:
         commons, exchange = self._commons, self._commons.exchange
         self._synced = round
         if entered:
-            self.lineage = take_outer_step(commons, self.lineage, entered, round)
+            self._lineage = take_outer_step(commons, self._lineage, entered, round)
             self._remember()
         if not self._plan.outer_delay:
-            self._publish_sample(round + 1, self.lineage)
+            self._publish_sample(round + 1, self._lineage)
         if not entered:
             commons.encoder.end_uncounted(self.uid)
             return
-        commons.emit(OuterStepTaken(time_s=commons.env.now, node=self.name, round=round, lineage=self.lineage.key))
+        commons.emit(OuterStepTaken(time_s=commons.env.now, node=self.name, round=round, lineage=self._lineage.key))
         if self._own is not None:
-            theta = self.lineage.theta
+            theta = self._lineage.theta
             self._own = self._own.map(lambda own: exchange.merge(own, theta, round))
 
     def _exchange(
@@ -385,10 +273,6 @@ class Body:
             yield from self._work.decode(len(entered), self.spent)
             self._step(round, entered)
 
-    def _publish_sample(self, round: int, lineage: Lineage) -> None:
-        """Show from which theta the peer trains a round."""
-        self._commons.samples.publish(round, self.uid, SyncSample(self._commons.env.now, lineage))
-
     # Life -----------------------------------------------------------------------------------------------------------
 
     @property
@@ -398,7 +282,7 @@ class Body:
 
     def wake(self, round: int, lineage: Lineage) -> None:
         """Begin to take part in a round, from a history that holds the exchanges of all rounds before."""
-        self.round, self.lineage, self._synced = round, lineage, round - 1
+        self.round, self._lineage, self._synced = round, lineage, round - 1
         self.show_sample()
 
     def register_again(self) -> Verb[None]:

@@ -19,7 +19,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 from weakref import ReferenceType, ref
 
+import numpy as np
 import simpy
+from numpy.typing import NDArray
 
 from covsim.events import Gathered
 from covsim.nodes.board import GatherList
@@ -34,6 +36,8 @@ from covsim.world.store import StoredObject
 
 Answer = TypeVar("Answer")
 Waiting: TypeAlias = Generator[Any, Any, Answer]
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -94,9 +98,7 @@ class Bundles:
         """Fetch what is listed; returns the submissions that entered, none if time was up before."""
         commons, env = self._commons, self._commons.env
         began_s = env.now
-        lot = self._lots.get((round, id(wanted)))
-        if lot is None:
-            lot = self._begin(round, wanted)
+        lot = self.lot(round, wanted)
         until_s = began_s + commons.gather_timeout_s
         with spent.on("download_s", env):
             if lot.known.callbacks is not None:
@@ -112,21 +114,21 @@ class Bundles:
             spent.move(idle_s, "download_s", "idle_arrival_s", env.now)
         if num_bytes:
             commons.store.was_read(node, f"round-{round}", num_bytes, began_s, not aborted)
-        short = len(lot.submissions) < commons.quorum * len(wanted.selected)
-        entered = () if aborted or short else lot.entered
-        commons.emit(
-            Gathered(
-                env.now,
-                node,
-                round,
-                outcome_of(aborted, len(lot.submissions), len(wanted.selected), short),
-                lot.uids if entered else (),
-                lot.given_up,
-                lot.next_reserve,
-                env.now - began_s,
-            )
-        )
+        entered, outcome = self.came_of(lot, wanted, aborted)
+        uids = lot.uids if entered else ()
+        took_s = env.now - began_s
+        commons.emit(Gathered(env.now, node, round, outcome, uids, lot.given_up, lot.next_reserve, took_s))
         return entered
+
+    def lot(self, round: int, wanted: GatherList) -> Lot:
+        """What there is to gather of a list in a round; it is watched from the first time that somebody asks."""
+        return self._lots.get((round, id(wanted))) or self._begin(round, wanted)
+
+    def came_of(self, lot: Lot, wanted: GatherList, aborted: bool) -> tuple[tuple[Submission, ...], str]:
+        """What enters of a lot that is known, and the word for it."""
+        num_read, num_listed = len(lot.submissions), len(wanted.selected)
+        short = num_read < self._commons.quorum * num_listed
+        return () if aborted or short else lot.entered, outcome_of(aborted, num_read, num_listed, short)
 
     def forget_before(self, round: int) -> None:
         """Drop what was gathered for earlier rounds."""
@@ -164,6 +166,23 @@ class Bundles:
             idle_s += lot.waited_until_s - ends_s
             ends_s = lot.waited_until_s
         return ends_s, idle_s, total
+
+    def ends(self, lot: Lot, bytes_per_s: Floats, began_s: Floats, own_uids: Ints) -> tuple[Floats, Floats, Floats]:
+        """The same for many links [P] at once, to the last bit: when each ends, its idle seconds, its bytes."""
+        poll_s, latency_s = self._commons.poll_s, self._latency_s
+        ends_s, idle_s, total = began_s.copy(), np.zeros_like(began_s), np.zeros_like(began_s)
+        for there_s, uid, num_bytes, is_polled in lot.arrivals:
+            waits, others = there_s > began_s, own_uids != uid
+            looks_s = began_s + np.ceil((there_s - began_s) / poll_s) * poll_s if is_polled else there_s
+            seen_s = np.where(waits, looks_s, began_s)
+            idles = others & waits & (seen_s > ends_s)
+            idle_s = np.where(idles, idle_s + (seen_s - ends_s), idle_s)
+            starts_s = np.maximum(seen_s + latency_s, np.where(idles, seen_s, ends_s))
+            ends_s = np.where(others, starts_s + num_bytes / bytes_per_s, ends_s)
+            total = np.where(others, total + num_bytes, total)
+        late = lot.waited_until_s > ends_s
+        idle_s = np.where(late, idle_s + (lot.waited_until_s - ends_s), idle_s)
+        return np.where(late, lot.waited_until_s, ends_s), idle_s, total
 
     def _begin(self, round: int, wanted: GatherList) -> Lot:
         """Watch the places of a list until each is filled or given up."""

@@ -47,8 +47,12 @@ class Encoder:
     def request(self, round: int, uid: int, update: Update, claims: Claims, feedback: bool = True) -> Ticket:
         """Announce that the payload of this update will be needed at this instant."""
         ticket = Ticket(round, uid, update, claims, feedback)
-        self._open[ticket] = None
+        self.open(ticket)
         return ticket
+
+    def open(self, ticket: Ticket) -> None:
+        """Announce that a payload will be needed at this instant."""
+        self._open[ticket] = None
 
     def encode(self, ticket: Ticket) -> bytes:
         """The payload of a ticket; computes all open ones of its round."""

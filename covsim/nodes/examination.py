@@ -111,8 +111,9 @@ class Examiner:
         sample = self.commons.samples.of(self.round, uid)
         if sample is None:
             return None
-        in_time = sample.published_s < self.commons.clock.put_closes_at(self.round + 1)
-        return sample.lineage if in_time or self.examination.rules.sync.deadline == "none" else None
+        if self.examination.rules.sync.deadline == "none":
+            return sample.lineage if sample.published_s <= self.commons.env.now else None
+        return sample.lineage if sample.published_s < self.commons.clock.put_closes_at(self.round + 1) else None
 
     def _row(self, uid: int, numbers: Mapping[str, Any]) -> Evidence:
         seen = self.seen

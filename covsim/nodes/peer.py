@@ -89,20 +89,8 @@ class Peer:
 
     def announce(self) -> None:
         """Say who it is, under its uid of now."""
-        spec, commons = self.spec, self._commons
         self._announced = self.uid
-        commons.emit(
-            NodeJoined(
-                time_s=float(commons.env.now),  # it is an int at the start
-                node=self.name,
-                uid=self.uid,
-                cohort=spec.cohort,
-                behavior=spec.behavior.kind,
-                uplink_bits_per_s=spec.uplink_bits_per_s,
-                downlink_bits_per_s=spec.downlink_bits_per_s,
-                seconds_per_step=self.pace.machine.seconds_per_step,
-            )
-        )
+        self._commons.emit(joined(self._commons, self.spec, self.name, self.uid, self.pace))
 
     # What befalls it ------------------------------------------------------------------------------------------------
 
@@ -271,6 +259,20 @@ class Peer:
         """Inner moments, error buffer, and what the body is doing beside its script."""
         self.body.cut_exchange()
         self._commons.encoder.forget(self.uid)
+
+
+def joined(commons: Commons, spec: PeerSpec, name: str, uid: int, pace: Pace) -> NodeJoined:
+    """What says that a peer takes its place, under a uid."""
+    return NodeJoined(
+        time_s=float(commons.env.now),  # it is an int at the start
+        node=name,
+        uid=uid,
+        cohort=spec.cohort,
+        behavior=spec.behavior.kind,
+        uplink_bits_per_s=spec.uplink_bits_per_s,
+        downlink_bits_per_s=spec.downlink_bits_per_s,
+        seconds_per_step=pace.machine.seconds_per_step,
+    )
 
 
 def _closed_on_crash(script: Script) -> Script:

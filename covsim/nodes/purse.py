@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from covsim.chain.economics import EconomicsSettings
-from covsim.events import EpochSettled, Event, Exchanged, Registered, Trained, Transferred, WindowOpened
+from covsim.events import EpochSettled, Event, Exchanged, Registered, Row, Trained, Transferred, WindowOpened
 
 _PEER = "peer:"
 
@@ -60,14 +60,26 @@ class Purses:
         }
         return [notes[kind]] if kind in notes else []
 
+    def take_rows(self, kind: type[Event], rows: Sequence[Row]) -> None:
+        """Book rows of events, all of the present window."""
+        if kind is Trained:
+            for _, uid, round, _, _, compute_s in rows:
+                self.accounts[uid][round].compute_s += compute_s
+        elif kind is Transferred:
+            for _, node, _, _, direction, num_bytes, _, _ in rows:
+                self._move(node, direction, num_bytes)
+
     def _transferred(self, event: Transferred) -> None:
-        if not event.node.startswith(_PEER):
+        self._move(event.node, event.direction, event.num_bytes)
+
+    def _move(self, node: str, direction: str, num_bytes: float) -> None:
+        if not node.startswith(_PEER):
             return
-        account = self._of_nodes.get(event.node) or self._of_node(event.node)
-        if event.direction == "up":
-            account.up_bytes += event.num_bytes
+        account = self._of_nodes.get(node) or self._of_node(node)
+        if direction == "up":
+            account.up_bytes += num_bytes
         else:
-            account.down_bytes += event.num_bytes
+            account.down_bytes += num_bytes
 
     def _exchanged(self, event: Exchanged) -> None:
         account = self._of_node(event.node)

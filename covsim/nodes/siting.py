@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import simpy
 
 from covsim.nodes.peer import Peer
+from covsim.nodes.player import Player
 from covsim.nodes.validator import Validator
 from covsim.randomness import Streams
 from covsim.scenario.schema import Scenario
@@ -29,7 +30,7 @@ class Siting:
         self.rates = LinkRates(env, network)
         self._scenario, self._network, self._streams = scenario, network, streams
 
-    def of_peers(self, peers: Sequence[Peer]) -> None:
+    def of_peers(self, peers: Sequence[Peer | Player]) -> None:
         """Place the links of peers."""
         for peer in peers:
             self._place(self._scenario.cohorts[peer.spec.cohort], peer.spec.uid, peer.uplink, peer.downlink)

@@ -82,8 +82,12 @@ class StopWatch:
             self._reach("loss")
 
     def _done(self, event: RoundSettled | RoundSkipped | ValidatorSettled) -> None:
-        self._settled[event.round] = self._settled.get(event.round, 0) + 1
-        if event.round == self.rounds_settled:
+        self.are_done(event.round, 1)
+
+    def are_done(self, round: int, nodes: int) -> None:
+        """So many nodes have settled a round, or skipped it."""
+        self._settled[round] = self._settled.get(round, 0) + nodes
+        if round == self.rounds_settled:
             self._count()
 
     def _entered(self, event: PeerEntered) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Generic, TypeVar, overload
 
-from covsim.events import Event
+from covsim.events import Event, Row
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -27,17 +28,33 @@ class Columns(Sequence[EventType], Generic[EventType]):
         self._names = tuple(item.name for item in fields(kind))
         self._values = attrgetter(*self._names)
         self._chunks: list[tuple[Sequence[Any], ...]] = []
+        self._starts: list[int] = []  # of each chunk
+        self._num_packed = 0
         self._latest: list[EventType] = []
 
     def append(self, event: EventType) -> None:
         """Take one more."""
         self._latest.append(event)
         if len(self._latest) == _CHUNK:
-            self._chunks.append(tuple(map(_column, zip(*map(self._values, self._latest), strict=True))))
-            self._latest.clear()
+            self._pack()
+
+    def extend(self, rows: Sequence[Row]) -> None:
+        """Take the values of some more."""
+        self._pack()
+        self._keep(rows)
+
+    def _pack(self) -> None:
+        self._keep(list(map(self._values, self._latest)))
+        self._latest.clear()
+
+    def _keep(self, rows: Sequence[Row]) -> None:
+        if rows:
+            self._starts.append(self._num_packed)
+            self._chunks.append(tuple(map(_column, zip(*rows, strict=True))))
+            self._num_packed += len(rows)
 
     def __len__(self) -> int:
-        return _CHUNK * len(self._chunks) + len(self._latest)
+        return self._num_packed + len(self._latest)
 
     def __iter__(self) -> Iterator[EventType]:
         for chunk in self._chunks:
@@ -52,10 +69,10 @@ class Columns(Sequence[EventType], Generic[EventType]):
         if isinstance(place, slice):
             return list(self)[place]
         place = range(len(self))[place]
-        chunk, row = divmod(place, _CHUNK)
-        if chunk == len(self._chunks):
-            return self._latest[row]
-        return self._kind(*(column[row] for column in self._chunks[chunk]))
+        if place >= self._num_packed:
+            return self._latest[place - self._num_packed]
+        chunk = bisect_right(self._starts, place) - 1
+        return self._kind(*(column[place - self._starts[chunk]] for column in self._chunks[chunk]))
 
     def column(self, name: str) -> list[Any]:
         """One field of all of them."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import starmap
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -19,13 +22,14 @@ from covsim.events import (
     OuterStepTaken,
     ReadFailed,
     RoundSettled,
+    Row,
     Submitted,
     Trained,
     Transferred,
     WindowOpened,
 )
 from covsim.nodes.purse import Purses
-from covsim.observing import Observers
+from covsim.observing import Observers, Stretch
 from covsim.record.columns import Columns
 from covsim.scenario.sections import by_stake
 
@@ -121,13 +125,43 @@ class Recorder:
                 takers.append(self._log.append)
         return takers
 
+    def take(self, stretch: Stretch) -> None:
+        """Remember a stretch, which lies within one window; its rows as they are, where no log is kept."""
+        if self.level != "summary":
+            for event in stretch:
+                self.observe(event)
+            return
+        moved = sorted(stretch.rows.get(Transferred, ()), key=itemgetter(0))
+        booked = 0
+        for event in stretch.events:
+            if isinstance(event, HeldOutMeasured):  # which is noted with all bytes until then
+                until = bisect_left(moved, event.time_s, booked, key=itemgetter(0))
+                self._take_moved(moved[booked:until])
+                booked = until
+            self.observe(event)
+        self._take_moved(moved[booked:])
+        for kind, rows in stretch.rows.items():
+            self.purses.take_rows(kind, rows)
+            in_order, kept = sorted(rows, key=itemgetter(0)), self._by_type[kind]
+            if isinstance(kept, Columns):
+                kept.extend(in_order)
+            elif kind not in _SINGLE:
+                kept += starmap(kind, in_order)
+
+    def _take_moved(self, rows: Sequence[Row]) -> None:
+        for _, _, _, _, direction, num_bytes, _, _ in rows:
+            self._move(direction, num_bytes)
+
     def _transferred(self, event: Transferred) -> None:
-        if event.direction == "up":
-            self._total.up += event.num_bytes
-            self._of_window.up += event.num_bytes
+        self._move(event.direction, event.num_bytes)
+
+    def _move(self, direction: str, num_bytes: float) -> None:
+        if direction == "up":
+            self._total.up += num_bytes
+            self._of_window.up += num_bytes
         else:
-            self._total.down += event.num_bytes
-            self._of_window.down += event.num_bytes
+            self._total.down += num_bytes
+            self._of_window.down += num_bytes
 
     def _exchanged(self, event: Exchanged) -> None:
         for meter in (self._total, self._of_window):

@@ -236,7 +236,7 @@ class _Execution:
         self._tape = tape
         stakes = {name: validator.stake for name, validator in scenario.validators.items()}
         self._recorder = Recorder(scenario.record.level, stakes, scenario.economics, scenario.planned_rounds)
-        watching: list[Observer | Sorted] = [self._digest.add, self._recorder, *observers]
+        watching: list[Observer | Sorted] = [self._digest, self._recorder, *observers]
         try:
             self._simulation = Simulation(scenario, self._tape, watching)
         except ValueError as error:

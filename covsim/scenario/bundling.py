@@ -25,6 +25,26 @@ def refusal(scenario: Scenario) -> str | None:
     return next((name for name, holds in reasons.items() if holds), None)
 
 
+def refusal_of_company(scenario: Scenario) -> str | None:
+    """Why rounds of a scenario cannot be worked out together: what makes a peer look at others; None if they can be."""
+    plan, stop = scenario.plan, scenario.stop
+    reasons = {
+        "compute.transfers: single": scenario.compute.transfers == "single",
+        "a topology other than the store": scenario.topology.direct,
+        "a protocol whose peers keep weights of their own": plan.keeps_own_weights,
+        "stop.tokens": stop.tokens is not None,
+        "stop.bytes": stop.bytes is not None,
+        "chain.log: payload_hashes": "payload_hashes" in scenario.chain.log,
+        "a timeline.gather_timeout that is not longer than its put_window": (
+            scenario.timeline.gather_timeout <= scenario.timeline.put_window
+        ),
+    }
+    for name, cohort in scenario.cohorts.items():
+        reasons[f"cohort {name!r}, who come and go"] = cohort.membership.kind != "always"
+        reasons[f"cohort {name!r}, who look at others' payloads"] = cohort.behavior.knowledge != "own"
+    return next((name for name, holds in reasons.items() if holds), None)
+
+
 def _of_network(scenario: Scenario) -> dict[str, bool]:
     """Settings of links that make a request more than latency + bytes / rate."""
     plain_network = type(scenario.network)().model_copy(update={"latency": scenario.network.latency})

@@ -173,6 +173,9 @@ class Scenario(Section):
         reason = bundling.refusal(self) if self.compute.transfers == "bundled" else None
         if reason is not None:
             raise _contradiction(f"bundled does not go together with {reason}", "compute", "transfers")
+        apart = bundling.refusal_of_company(self) if self.compute.rounds == "together" else None
+        if apart is not None:
+            raise _contradiction(f"together does not go with {apart}; take single", "compute", "rounds")
         return self
 
     @model_validator(mode="after")

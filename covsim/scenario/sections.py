@@ -167,4 +167,9 @@ class Compute(Section):
     transfers: Literal["single", "bundled"] = Field(
         "single", description="bundled: a peer's gather is one step, where nobody waits for another's bytes"
     )
+    rounds: Literal["single", "together"] = Field(
+        "single",
+        description="together: the rounds of all peers are worked out at once, where transfers are bundled and every "
+        "script minds its own business",
+    )
     threads: int | None = Field(None, gt=0, le=1024, description="torch threads; by default torch's own choice")

@@ -205,15 +205,19 @@ class ObjectStore:
 
     def keep(self, key: str, owner: str, data: bytes, charged_bytes: float, stored_s: float) -> None:
         """Let an object lie here that came another way, under the stamp that it has; it has been paid for."""
-        self._objects[key] = stored = StoredObject(key, owner, data, charged_bytes, stored_s)
-        arrival = self._arrivals.pop(key, None)
-        if arrival is not None:
-            arrival.succeed(stored)
+        self.lies_here(StoredObject(key, owner, data, charged_bytes, stored_s))
 
     def arrived(self, node: str, key: str, data: bytes, charged_bytes: float, started_s: float) -> StoredObject:
         """Account for an upload over a link that nobody shares, whose last byte is here now; the object as stored."""
         self._count(node, key, "submit", "up", charged_bytes, started_s, True)
         return self._stamp(node, key, data, charged_bytes)
+
+    def lies_here(self, stored: StoredObject) -> None:
+        """Let an object lie here as it is, and wake who waits for it."""
+        self._objects[stored.key] = stored
+        arrival = self._arrivals.pop(stored.key, None)
+        if arrival is not None:
+            arrival.succeed(stored)
 
     def was_read(self, node: str, key: str, num_bytes: float, started_s: float, complete: bool) -> None:
         """Account for downloads over a link that nobody shares, as one; they have ended now."""
