@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from covsim.packing import Rows
@@ -499,7 +499,7 @@ class Digest:
         self._clock = hashlib.sha256()
         self._learning = hashlib.sha256()
         self._packers: dict[type[Event], tuple[_Pack, _Pack]] = {}
-        self._row_packers: dict[type[Event], tuple[_Pack, _Pack]] = {}
+        self._rows: dict[type[Event], tuple[_PackAll, _PackAll]] = {}
         self._waiting: list[Event] = []  # hashed in one go, which changes no digest
         self._num_hashed = 0
 
@@ -517,12 +517,10 @@ class Digest:
         """Fold a stretch of events and rows into both hashes, in their order."""
         self._hash()
         clock, learning = self._packed(stretch.events)
-        for kind, rows in stretch.rows.items():
-            if kind not in self._row_packers:
-                self._row_packers[kind] = _packers(kind, of_event=False)
-            decided, came = self._row_packers[kind]
-            clock += map(decided, rows) if decided else [b""] * len(rows)
-            learning += map(came, rows) if came else [b""] * len(rows)
+        for kind, columns in stretch.columns.items():
+            decided, came = self._rows_of(kind)
+            clock += decided(columns)
+            learning += came(columns)
         order = stretch.order
         self._clock.update(b"".join([clock[place] for place in order]))
         self._learning.update(b"".join([learning[place] for place in order]))
@@ -532,6 +530,12 @@ class Digest:
     def num_events(self) -> int:
         """How many there were."""
         return self._num_hashed + len(self._waiting)
+
+    def _rows_of(self, kind: type[Event]) -> tuple[_PackAll, _PackAll]:
+        """What packs rows of a kind, given by their fields, for either digest."""
+        if kind not in self._rows:
+            self._rows[kind] = _rows_packer(kind, learned=False), _rows_packer(kind, learned=True)
+        return self._rows[kind]
 
     def _hash(self) -> None:
         clock, learning = self._packed(self._waiting)
@@ -546,7 +550,7 @@ class Digest:
         for event in events:
             packer = packers.get(type(event))
             if packer is None:
-                packer = packers[type(event)] = _packers(type(event), of_event=True)
+                packer = packers[type(event)] = _packer(type(event), False), _packer(type(event), True)
             decided, came = packer
             clock.append(decided(event) if decided else b"")
             learning.append(came(event) if came else b"")
@@ -571,24 +575,27 @@ class Digest:
 
 
 _Pack = Callable[[Any], bytes] | None
+_PackAll = Callable[[Sequence[Sequence[Any]]], list[bytes]]
 _BATCH = 1024
 
 
-def _packers(kind: type[Event], of_event: bool) -> tuple[_Pack, _Pack]:
-    """What packs what either digest holds of an event or of its row, under the name of its kind; None for nothing."""
-    names = [item.name for item in fields(kind)]
-    came = [place for place, item in enumerate(fields(kind)) if item.metadata.get("learned", False)]
-    decided = [place for place in range(len(names)) if place not in came]
+def _places(kind: type[Event], learned: bool) -> list[int]:
+    """Which fields of an event came from tensors, or which the clock decided."""
+    return [place for place, item in enumerate(fields(kind)) if item.metadata.get("learned", False) == learned]
 
-    def pack(places: Sequence[int]) -> _Pack:
-        if not places:
-            return None
-        write = Rows(kind.__name__.encode()).pack
-        get: Callable[[Any], Any] = attrgetter(*[names[place] for place in places]) if of_event else itemgetter(*places)
-        if len(places) == 1:
-            return lambda event: write((get(event),))
-        if not of_event and list(places) == list(range(len(names))):
-            return write
-        return lambda event: write(get(event))
 
-    return pack(decided), pack(came)
+def _packer(kind: type[Event], learned: bool) -> _Pack:
+    """What packs the fields of one digest, under the name of the kind of event; None where there are none."""
+    names = [fields(kind)[place].name for place in _places(kind, learned)]
+    if not names:
+        return None
+    pack, get = Rows(kind.__name__.encode()).pack, attrgetter(*names)
+    return (lambda event: pack(get(event))) if len(names) > 1 else (lambda event: pack((get(event),)))
+
+
+def _rows_packer(kind: type[Event], learned: bool) -> _PackAll:
+    """The same for many events, given by all their fields; empty bytes where there is nothing of it."""
+    places, pack_all = _places(kind, learned), Rows(kind.__name__.encode()).pack_all
+    if not places:
+        return lambda columns: [b""] * len(columns[0])
+    return lambda columns: pack_all([columns[place] for place in places])

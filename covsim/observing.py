@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, starmap
+from operator import itemgetter
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -32,7 +33,7 @@ class Stretch:
 
     Args:
         events: by time.
-        rows: the values of an event's fields, by type, in any order.
+        rows: the values of events' fields by type, each by time.
     """
 
     def __init__(self, events: Sequence[Event], rows: Mapping[type[Event], Sequence[Row]]) -> None:
@@ -43,10 +44,15 @@ class Stretch:
     def order(self) -> list[int]:
         """The places of all, by time, in the events followed by the rows type by type; ties stay in that order."""
         times = [event.time_s for event in self.events]
-        for rows in self.rows.values():
-            times += [row[0] for row in rows]
+        for columns in self.columns.values():
+            times += columns[0]
         places: list[int] = np.argsort(np.array(times), kind="stable").tolist()
         return places
+
+    @cached_property
+    def columns(self) -> dict[type[Event], list[tuple[Any, ...]]]:
+        """The rows of each type that there is, field by field."""
+        return {kind: list(zip(*rows, strict=True)) for kind, rows in self.rows.items() if rows}
 
     def __iter__(self) -> Iterator[Event]:
         made = [*self.events, *chain.from_iterable(starmap(kind, rows) for kind, rows in self.rows.items())]
@@ -134,6 +140,7 @@ class Backlog:
                 rows[:] = [row for row in rows if not row[0] < time_s]
             else:
                 rows.clear()
+            due[kind].sort(key=itemgetter(0))
         stretch = Stretch(self._events, due)
         self._events = []
         if len(stretch):

@@ -39,11 +39,21 @@ class Rows:
 
     def pack(self, values: Sequence[Any]) -> bytes:
         """The name, and behind it the bytes of the values."""
-        kinds = tuple(map(type, values))
+        return self._of(tuple(map(type, values)))(*values)
+
+    def pack_all(self, columns: Sequence[Sequence[Any]]) -> list[bytes]:
+        """The same for many rows at once, given by columns of one length; there is at least one row."""
+        kinds = [set(map(type, column)) for column in columns]
+        if any(len(kind) > 1 for kind in kinds):
+            return list(map(self.pack, zip(*columns, strict=True)))
+        return list(map(self._of(tuple(kind.pop() for kind in kinds)), *columns))
+
+    def _of(self, kinds: tuple[type, ...]) -> Writer:
+        """What packs rows of these types."""
         writer = self._writers.get(kinds)
         if writer is None:
             writer = self._writers[kinds] = _writer(self._name, kinds)
-        return writer(*values)
+        return writer
 
 
 def _writer(name: bytes, kinds: Sequence[type]) -> Writer:

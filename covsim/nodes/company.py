@@ -13,7 +13,7 @@ until its time. `compute.rounds: together` asks for this; `scenario.bundling` sa
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from simpy.events import URGENT
@@ -22,7 +22,7 @@ from covsim.nodes.board import GatherList
 from covsim.nodes.bundles import Bundles, Lot
 from covsim.nodes.commons import Commons
 from covsim.nodes.encoder import Ticket
-from covsim.nodes.player import Came, Outcome, Player
+from covsim.nodes.player import Came, Outcome, Player, Wish
 from covsim.world.clock import alarm, on_event
 from covsim.world.store import StoredObject
 
@@ -43,7 +43,7 @@ class Company:
         self._commons, self._bundles, self._players, self._are_done = commons, bundles, players, are_done
         self._waiting: dict[int, list[Player]] = defaultdict(list)  # for a window to open, by the round they will play
         self._tickets: dict[int, list[tuple[Player, Ticket]]] = defaultdict(list)  # by round
-        self._gathering: dict[int, list[tuple[Player, GatherList]]] = defaultdict(list)  # by round
+        self._gathering: dict[int, list[Player]] = defaultdict(list)  # by round
         self._num_done: dict[int, int] = defaultdict(int)  # by round
         self._done_s: dict[int, float] = defaultdict(float)  # by round, when the last of them was
 
@@ -65,7 +65,7 @@ class Company:
             on_event(lot.known, lambda _: self._gather(round, wanted, lot))
         self._deliver(round)
 
-    def _ask(self, player: Player, asked: Ticket | GatherList | None) -> None:
+    def _ask(self, player: Player, asked: Ticket | Wish | None) -> None:
         """Note what a player asks for; who is done with a round begins the next, if its window is open."""
         while asked is None:
             self._note_done(player)
@@ -78,7 +78,7 @@ class Company:
         if isinstance(asked, Ticket):
             self._tickets[player.round].append((player, asked))
         else:
-            self._gathering[player.round].append((player, asked))
+            self._gathering[player.round].append(player)
 
     # Payloads -------------------------------------------------------------------------------------------------------
 
@@ -120,18 +120,17 @@ class Company:
 
     def _gather(self, round: int, wanted: GatherList, lot: Lot) -> None:
         """Everybody's gather of a round, now that the lot is known."""
-        while asked := self._gathering.pop(round, None):
-            self._check_list(round, {id(listed) for _, listed in asked} - {id(wanted)})
-            players = [player for player, _ in asked]
+        self._check_list(round, wanted)
+        while players := self._gathering.pop(round, None):
             for player, came in zip(players, self._came(wanted, lot, players), strict=True):
                 self._ask(player, player.play(came))
             if round in self._tickets:  # of scripts that send something after the gather
                 self._make_payloads(round)
                 self._deliver(round)
 
-    def _check_list(self, round: int, others: Collection[int]) -> None:
-        """Raise ValueError where not all gather what is listed now."""
-        if others:
+    def _check_list(self, round: int, wanted: GatherList) -> None:
+        """Raise ValueError if another list has come into force since the window opened."""
+        if self._commons.board.in_force(round + 1) is not wanted:
             raise ValueError(
                 f"the gather list of window {round + 1} changed while it was open, and compute.rounds: together "
                 "follows one list a window; take compute.rounds: single"

@@ -121,15 +121,17 @@ class Learner(ABC):
 
     def _result(self, round: int, batches: corpus.Batches, stints: Sequence[Stint], rounds_behind: int) -> lazy.Update:
         """The update that the inner steps of a round bring, not computed yet; its payload will claim them."""
-        commons, rest = self._commons, stints[-1]
-        tokens = self._claims.tokens + sum(self._work.tokens(stint) for stint in stints)
+        commons, (*before, rest) = self._commons, stints
+        tokens = self._claims.tokens + self._work.tokens(rest)
+        for stint in before:
+            tokens += self._work.tokens(stint)
         base = self._base(rounds_behind)
         self._claims = Claims(min(tokens, commons.exchange.most_tokens), base=base.depth)
         theta = lazy.Update.of(base.theta)
         if self._plan.sends == "gradient":
             gradient = commons.trainer.gradient(self.uid, round, theta, self._work.named(batches, rest))
             return gradient if rest.steps else theta - theta
-        done = sum(stint.steps for stint in stints[:-1])
+        done = sum([stint.steps for stint in before])
         trained = self._trained(round, batches, rest, done, base)
         if self._plan.keeps_own_weights:
             self._own = trained

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 from covsim.behaviors.base import Batches, Script, Update
@@ -26,7 +27,6 @@ from covsim.events import (
 )
 from covsim.learning import corpus
 from covsim.learning import update as lazy
-from covsim.nodes.board import GatherList
 from covsim.nodes.chain_node import Member, peer_name
 from covsim.nodes.commons import Commons, object_key
 from covsim.nodes.encoder import Ticket
@@ -44,6 +44,12 @@ from covsim.world.store import StoredObject
 
 Answer = TypeVar("Answer")
 Verb: TypeAlias = Generator[Any, Any, Answer]
+
+
+class Wish(Enum):
+    """What a player asks its company for, beside a payload for a ticket."""
+
+    GATHER = "what is listed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +143,7 @@ class Player(Learner):
 
     # Played by its company ------------------------------------------------------------------------------------------
 
-    def begin(self) -> Ticket | GatherList | None:
+    def begin(self) -> Ticket | Wish | None:
         """Begin a round, when it was settled or as its window opens; returns what it asks for first, as `play` does."""
         self._seconds = dict.fromkeys(CAUSES, 0.0)
         self._claims = Claims()
@@ -146,11 +152,11 @@ class Player(Learner):
         self._script = self.spec.behavior.play_round(self)
         return self.play(None)
 
-    def play(self, answer: bytes | Came | None) -> Ticket | GatherList | None:
-        """Play on with an answer; returns a request for a payload, a list to gather, or None when the round is over."""
+    def play(self, answer: bytes | Came | None) -> Ticket | Wish | None:
+        """Play on with an answer; returns what it asks for next, or None when the round is over."""
         assert self._script is not None
         try:
-            asked: Ticket | GatherList = self._script.send(answer)
+            asked: Ticket | Wish = self._script.send(answer)
         except StopIteration:
             self._settle()
             return None
@@ -216,7 +222,7 @@ class Player(Learner):
 
     def sync(self) -> Verb[None]:
         self._wait_for_window()
-        came: Came = yield self._commons.board.in_force(self.round + 1)
+        came: Came = yield Wish.GATHER
         self._take(came)
         entered = came.outcome.entered
         if self._work.decodes and entered:

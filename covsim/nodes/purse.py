@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from covsim.chain.economics import EconomicsSettings
-from covsim.events import EpochSettled, Event, Exchanged, Registered, Row, Trained, Transferred, WindowOpened
+from covsim.events import EpochSettled, Event, Exchanged, Registered, Trained, Transferred, WindowOpened
 
 _PEER = "peer:"
 
@@ -60,13 +60,15 @@ class Purses:
         }
         return [notes[kind]] if kind in notes else []
 
-    def take_rows(self, kind: type[Event], rows: Sequence[Row]) -> None:
-        """Book rows of events, all of the present window."""
+    def take_rows(self, kind: type[Event], columns: Sequence[Sequence[Any]]) -> None:
+        """Book events of one kind, all of the present window, given by their fields."""
         if kind is Trained:
-            for _, uid, round, _, _, compute_s in rows:
+            _, uids, rounds, _, _, seconds = columns
+            for uid, round, compute_s in zip(uids, rounds, seconds, strict=True):
                 self.accounts[uid][round].compute_s += compute_s
         elif kind is Transferred:
-            for _, node, _, _, direction, num_bytes, _, _ in rows:
+            _, nodes, _, _, directions, sizes, _, _ = columns
+            for node, direction, num_bytes in zip(nodes, directions, sizes, strict=True):
                 self._move(node, direction, num_bytes)
 
     def _transferred(self, event: Transferred) -> None:

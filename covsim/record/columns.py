@@ -9,7 +9,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any, Generic, TypeVar, overload
 
-from covsim.events import Event, Row
+from covsim.events import Event
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -38,20 +38,21 @@ class Columns(Sequence[EventType], Generic[EventType]):
         if len(self._latest) == _CHUNK:
             self._pack()
 
-    def extend(self, rows: Sequence[Row]) -> None:
-        """Take the values of some more."""
+    def extend(self, columns: Sequence[tuple[Any, ...]]) -> None:
+        """Take some more, given by their fields."""
         self._pack()
-        self._keep(rows)
+        self._keep(columns)
 
     def _pack(self) -> None:
-        self._keep(list(map(self._values, self._latest)))
-        self._latest.clear()
+        """Keep the latest by their fields, too."""
+        if self._latest:
+            self._keep(list(zip(*map(self._values, self._latest), strict=True)))
+            self._latest.clear()
 
-    def _keep(self, rows: Sequence[Row]) -> None:
-        if rows:
-            self._starts.append(self._num_packed)
-            self._chunks.append(tuple(map(_column, zip(*rows, strict=True))))
-            self._num_packed += len(rows)
+    def _keep(self, columns: Sequence[tuple[Any, ...]]) -> None:
+        self._starts.append(self._num_packed)
+        self._chunks.append(tuple(map(_column, columns)))
+        self._num_packed += len(columns[0])
 
     def __len__(self) -> int:
         return self._num_packed + len(self._latest)

@@ -6,7 +6,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import starmap
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -131,7 +130,7 @@ class Recorder:
             for event in stretch:
                 self.observe(event)
             return
-        moved = sorted(stretch.rows.get(Transferred, ()), key=itemgetter(0))
+        moved = stretch.rows.get(Transferred, ())
         booked = 0
         for event in stretch.events:
             if isinstance(event, HeldOutMeasured):  # which is noted with all bytes until then
@@ -140,13 +139,13 @@ class Recorder:
                 booked = until
             self.observe(event)
         self._take_moved(moved[booked:])
-        for kind, rows in stretch.rows.items():
-            self.purses.take_rows(kind, rows)
-            in_order, kept = sorted(rows, key=itemgetter(0)), self._by_type[kind]
+        for kind, columns in stretch.columns.items():
+            self.purses.take_rows(kind, columns)
+            kept = self._by_type[kind]
             if isinstance(kept, Columns):
-                kept.extend(in_order)
+                kept.extend(columns)
             elif kind not in _SINGLE:
-                kept += starmap(kind, in_order)
+                kept += map(kind, *columns)
 
     def _take_moved(self, rows: Sequence[Row]) -> None:
         for _, _, _, _, direction, num_bytes, _, _ in rows:
