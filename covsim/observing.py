@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, starmap
@@ -135,12 +136,10 @@ class Backlog:
         """Show all events, which are of before, and the rows of before a time."""
         due: dict[type[Event], list[Row]] = {}
         for kind, rows in self._rows.items():
-            due[kind] = [row for row in rows if row[0] < time_s]
-            if len(due[kind]) < len(rows):
-                rows[:] = [row for row in rows if not row[0] < time_s]
-            else:
-                rows.clear()
-            due[kind].sort(key=itemgetter(0))
+            rows.sort(key=itemgetter(0))
+            num = bisect_left(rows, time_s, key=itemgetter(0))
+            due[kind] = rows[:num]
+            del rows[:num]
         stretch = Stretch(self._events, due)
         self._events = []
         if len(stretch):

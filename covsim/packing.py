@@ -64,7 +64,8 @@ def _writer(name: bytes, kinds: Sequence[type]) -> Writer:
 
     if not kinds or not all(kind in _FIXED or kind in (str, tuple) for kind in kinds):
         return one_by_one
-    scope: dict[str, Any] = {"name": name, "text": _pack_text, "known": _texts.get, "many": _pack_tuple}
+    scope: dict[str, Any] = {"name": name, "text": _pack_text, "known": _texts.get}
+    scope |= {"many": _pack_tuple, "met": _tuples.get, "id": id}
     scope["one_by_one"] = one_by_one
     arguments = [f"v{place}" for place in range(len(kinds))]
     places, parts = count(), ["name"]
@@ -93,7 +94,7 @@ _FIXED: dict[type, tuple[str, str]] = {
 }
 """Values of a fixed width: as a struct, and what is put into it."""
 
-_VARYING: dict[type, str] = {str: "(known({0}) or text({0}))", tuple: "many({})"}
+_VARYING: dict[type, str] = {str: "(known({0}) or text({0}))", tuple: "(met(id({0})) or many({0}))[1]"}
 
 
 def _pack_float(value: float) -> bytes:
@@ -114,15 +115,15 @@ def _pack_text(value: str) -> bytes:
     return known
 
 
-def _pack_tuple(value: tuple[Any, ...]) -> bytes:
+def _pack_tuple(value: tuple[Any, ...]) -> tuple[tuple[Any, ...], bytes]:
+    """A tuple and its bytes. It is kept alive with them, so its identity stays its own."""
     known = _tuples.get(id(value))
-    if known is not None:  # kept alive, so the identity is its own
-        return known[1]
-    body = _LENGTH(b"t", len(value)) + packed(value)
-    if len(_tuples) >= _MOST_TUPLES:
-        _tuples.clear()
-    _tuples[id(value)] = value, body
-    return body
+    if known is None:
+        body = _LENGTH(b"t", len(value)) + packed(value)
+        if len(_tuples) >= _MOST_TUPLES:
+            _tuples.clear()
+        known = _tuples[id(value)] = value, body
+    return known
 
 
 class _Packers(dict[type, Callable[[Any], bytes]]):
@@ -135,4 +136,12 @@ class _Packers(dict[type, Callable[[Any], bytes]]):
         return self[kind]
 
 
-_PACKERS = _Packers({bool: _BOOLS.__getitem__, int: _pack_int, float: _pack_float, str: _pack_text, tuple: _pack_tuple})
+_PACKERS = _Packers(
+    {
+        bool: _BOOLS.__getitem__,
+        int: _pack_int,
+        float: _pack_float,
+        str: _pack_text,
+        tuple: lambda value: _pack_tuple(value)[1],
+    }
+)

@@ -33,6 +33,8 @@ class Update:
     An update keeps what it was made from, so that a checkpoint finds every value that may still be asked for.
     """
 
+    __slots__ = ("__weakref__", "_compute", "_value")
+
     def __init__(self, compute: Callable[[], Tensor]) -> None:
         self._compute = compute
         self._value: Tensor | None = None

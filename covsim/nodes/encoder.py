@@ -14,7 +14,7 @@ from covsim.nodes.learning import Exchanges, Trains
 from covsim.protocol.base import Claims
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Ticket:
     """A request for the payload of one update; without `feedback` it says just that update."""
 

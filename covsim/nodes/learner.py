@@ -139,6 +139,8 @@ class Learner(ABC):
 
     def _base(self, rounds_behind: int) -> Lineage:
         """The history to train from; a stale one is what the peer's sync sample shows from then on."""
+        if not rounds_behind and not self._reach:  # nobody has ever asked for an older one
+            return self._lineage
         base = self._remembered(rounds_behind)
         if rounds_behind:
             self._publish_sample(self.round, base)

@@ -34,7 +34,7 @@ from covsim.nodes.gather import Submission, take_outer_step
 from covsim.nodes.learner import Learner
 from covsim.nodes.pace import Pace
 from covsim.nodes.peer import joined
-from covsim.nodes.spent import CAUSES, IDLE, Cause
+from covsim.nodes.spent import CAUSES, Cause
 from covsim.observing import Backlog
 from covsim.protocol.base import Claims
 from covsim.protocol.lineage import Lineage
@@ -112,6 +112,7 @@ class Player(Learner):
         self._rows, self._latency_s = rows, latency_s
         self._now_s = self._settled_s = 0.0
         self.last_played = -1
+        self._closes_s = 0.0  # when the window ends in which it trains, and that of its payload opens
         self._seconds: dict[Cause, float] = {}
         self._script: Script | None = None
         self._before, self._since_s = self._lineage, 0.0  # the history before the last outer step, and when that was
@@ -148,7 +149,9 @@ class Player(Learner):
         self._seconds = dict.fromkeys(CAUSES, 0.0)
         self._claims = Claims()
         self._now_s = self._settled_s
-        self._wait_until(self._commons.clock.opens_at(self.round))
+        clock = self._commons.clock
+        self._wait_until(clock.opens_at(self.round))
+        self._closes_s = clock.closes_at(self.round)
         self._script = self.spec.behavior.play_round(self)
         return self.play(None)
 
@@ -164,11 +167,10 @@ class Player(Learner):
 
     def _settle(self) -> None:
         """The script has returned: account for the round, and turn to the next, or to the one whose window is open."""
-        now_s, seconds, round = self._now_s, self._seconds, self.round
-        idle_s = math.fsum([seconds[cause] for cause in IDLE])
-        worked = (seconds["compute_s"], seconds["upload_s"], seconds["download_s"])
-        causes = [seconds[cause] for cause in IDLE]
-        self._rows.settled.append((now_s, self.uid, round, self._settled_s, *worked, idle_s, *causes))
+        now_s, round = self._now_s, self.round
+        compute_s, upload_s, download_s, *idle = self._seconds.values()  # in the order of CAUSES
+        worked = (compute_s, upload_s, download_s)
+        self._rows.settled.append((now_s, self.uid, round, self._settled_s, *worked, math.fsum(idle), *idle))
         self._script, self._settled_s, self.last_played = None, now_s, round
         self.round = min(self._commons.num_rounds, max(round + 1, self._commons.clock.window_at(now_s)))
         for skipped in range(round + 1, self.round):
@@ -179,7 +181,7 @@ class Player(Learner):
     def train(self, batches: Batches, steps: int | None = None, rounds_behind: int = 0) -> Verb[Update]:
         commons, began_s = self._commons, self._now_s
         wanted = commons.inner_steps if steps is None else steps
-        closes_s = commons.clock.closes_at(self.round) if self.pace.is_cut else math.inf
+        closes_s = self._closes_s if self.pace.is_cut else math.inf
         stint = self.pace.stint(self.round, wanted, began_s, closes_s)
         self._work_for(stint.work_s)
         if stint.steps and stint.batch < self.pace.batch:
@@ -280,7 +282,7 @@ class Player(Learner):
             self._spend("idle_window_s", time_s)
 
     def _wait_for_window(self) -> None:
-        self._wait_until(self._commons.clock.opens_at(self.round + 1))
+        self._wait_until(self._closes_s)
 
     def _work_for(self, work_s: float) -> None:
         """Let the machine work; it is idle while the machine is gone meanwhile."""

@@ -40,6 +40,7 @@ class Purses:
     prices: EconomicsSettings
     planned_rounds: int
     accounts: dict[int, dict[int, Account]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Account)))
+    _prices: dict[int, float] = field(default_factory=dict)  # of a token, by round; asked for by every peer
     _round: int = 0
     _of_nodes: dict[str, Account] = field(default_factory=dict)  # in the present round, of those that moved something
 
@@ -107,19 +108,18 @@ class Purses:
         """What a token is worth in a round."""
         return self.prices.price(round, self.planned_rounds)
 
-    def cost(self, uid: int, round: int) -> float:
-        """What a peer spent in a round, in the currency of the prices."""
-        account = self.accounts[uid][round]
+    def balance(self, uid: int, round: int) -> tuple[float, float]:
+        """What a peer spent in a round, in the currency of the prices, and what its tokens are worth beyond that."""
+        account, price = self.accounts[uid][round], self._prices.get(round)
+        if price is None:
+            price = self._prices[round] = self.price(round)
         work = self.prices.cost(account.compute_s, account.up_bytes, account.down_bytes)
-        return work + account.registration * self.price(round)
-
-    def profit(self, uid: int, round: int) -> float:
-        """What a peer's tokens of a round are worth, minus what it spent."""
-        return self.accounts[uid][round].earned * self.price(round) - self.cost(uid, round)
+        cost = work + account.registration * price
+        return cost, account.earned * price - cost
 
     def profits(self, uid: int, rounds: Sequence[int]) -> list[float]:
         """The profit of each of some rounds."""
-        return [self.profit(uid, round) for round in rounds]
+        return [self.balance(uid, round)[1] for round in rounds]
 
     def earned(self, uid: int) -> float:
         """Tokens over the whole run."""

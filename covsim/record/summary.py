@@ -201,8 +201,9 @@ def _economics(recorder: Recorder) -> dict[str, float]:
     purses, left = recorder.purses, {event.uid for event in recorder.of(NodeLeft)}
     economics: dict[str, float] = {}
     for cohort, uids in recorder.cohorts.items():
-        spent = [math.fsum(purses.cost(uid, round) for round in list(purses.accounts[uid])) for uid in uids]
-        profit = [math.fsum(purses.profit(uid, round) for round in list(purses.accounts[uid])) for uid in uids]
+        balances = [[purses.balance(uid, round) for round in list(purses.accounts[uid])] for uid in uids]
+        spent = [math.fsum(cost for cost, _ in rounds) for rounds in balances]
+        profit = [math.fsum(gain for _, gain in rounds) for rounds in balances]
         tokens = math.fsum(purses.earned(uid) for uid in uids)
         economics |= {
             f"tokens_per_peer.{cohort}": _ratio(tokens, len(uids)),

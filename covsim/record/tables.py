@@ -234,14 +234,15 @@ def _counts_by_round(recorder: Recorder) -> dict[str, Mapping[int, float]]:
 def _with_selection_and_pay(frame: pd.DataFrame, recorder: Recorder) -> pd.DataFrame:
     lists, gathered, paid = views.gather_lists(recorder), views.contributors(recorder), payouts(recorder)
     skipped = {(event.round, event.uid) for event in recorder.of(RoundSkipped)}
-    keys = list(zip(frame["round"], frame["uid"], strict=True))
+    keys = list(zip(frame["round"].tolist(), frame["uid"].tolist(), strict=True))
+    balances = [recorder.purses.balance(uid, round) for round, uid in keys]
     return frame.assign(
         skipped=[key in skipped for key in keys],
         place=[views.place(lists.get(round), uid) for round, uid in keys],
         contributed=[uid in gathered.get(round, ()) for round, uid in keys],
         payout=[paid.get(round, {}).get(uid, 0.0) for round, uid in keys],
-        cost=[recorder.purses.cost(uid, round) for round, uid in keys],
-        profit=[recorder.purses.profit(uid, round) for round, uid in keys],
+        cost=[cost for cost, _ in balances],
+        profit=[profit for _, profit in balances],
     )
 
 
