@@ -30,6 +30,7 @@ class Slots:
     limit: int
     immunity: int
     holders: dict[int, Holder] = field(default_factory=dict)
+    num_given: int = 0  # how often a slot changed hands
     _slot_of: dict[str, int] = field(default_factory=dict)
 
     def of(self, public: str) -> Holder | None:
@@ -55,6 +56,7 @@ class Slots:
             del self._slot_of[before.public]
         self.holders[holder.slot] = holder
         self._slot_of[holder.public] = holder.slot
+        self.num_given += 1
 
     @property
     def owner(self) -> Holder | None:

@@ -59,6 +59,7 @@ class Books:
         self._rank = rank
         self._weights_set = -1  # the round after which weights were last handed to the chain
         self._last_seen: dict[int, int] = {}
+        self._heard: tuple[int, set[int]] = (-1, set())  # a round, and whose payloads for it lay there
 
     def active(self, round: int, lay_there: Callable[[int, int], bool]) -> frozenset[int]:
         """The peers that are registered and were heard of lately; all that are registered, where nobody is expected.
@@ -69,10 +70,14 @@ class Books:
             lay_there: whether the store holds something of a uid for a round by now.
         """
         registered = self._office.chain.peers
-        for uid in registered:
+        if self._heard[0] != round:
+            self._heard = round, set()
+        heard = self._heard[1]
+        for uid in registered - heard:
             self._last_seen.setdefault(uid, round)
             if lay_there(uid, round):
                 self._last_seen[uid] = round
+                heard.add(uid)
             elif lay_there(uid, round - 1):
                 self._last_seen[uid] = round - 1
         if not self._office.expects_everybody:

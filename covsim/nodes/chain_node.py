@@ -68,6 +68,9 @@ class ChainNode:
         self._env, self._clock, self._streams, self._emit = env, clock, streams, emit
         self._accounts: dict[str, Account] = {}
         self._members: dict[str, Member] = {}  # by public key
+        self._num_joined = 0  # how often somebody has asked for a slot
+        self._peers: frozenset[int] = frozenset()
+        self._peers_of = (0, 0)  # the slots given and asked for, of which they are
         self._nonces: dict[str, int] = {}
         self._slots: dict[str, int] = {}  # by node, as announced
         self._spent: dict[str, float] = {}  # by node, for slots, as announced
@@ -102,9 +105,12 @@ class ChainNode:
     @property
     def peers(self) -> frozenset[int]:
         """The uids of all peers with a slot."""
-        return frozenset(
-            member.uid for member in self._members.values() if member.uid >= 0 and self.is_registered(member.node)
-        )
+        state = self.chain.slots.num_given, self._num_joined
+        if self._peers_of != state:
+            members = [member for member in self._members.values() if member.uid >= 0]
+            self._peers = frozenset(member.uid for member in members if self.is_registered(member.node))
+            self._peers_of = state
+        return self._peers
 
     def submit(self, node: str, call: Call) -> None:
         """Sign a call for a node and hand it in; it enters the next block, or waits until the node is reachable."""
@@ -242,6 +248,7 @@ class ChainNode:
 
     def _join(self, member: Member) -> None:
         account = Account.derive(self._streams.seed, member.node)
+        self._num_joined += 1
         self._accounts[member.node] = account
         self._members.pop(account.public, None)
         self._members[account.public] = member  # in the order in which they asked last

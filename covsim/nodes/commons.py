@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import simpy
@@ -153,7 +154,12 @@ def aside_key(round: int, uid: int, name: str) -> str:
 
 def round_of_key(key: str) -> int:
     """The round of an object's key."""
-    return int(key.partition("/")[0].removeprefix("round-"))
+    return _round_of_folder(key.partition("/")[0])
+
+
+@lru_cache(maxsize=1024)
+def _round_of_folder(folder: str) -> int:
+    return int(folder.removeprefix("round-"))
 
 
 class DecodedPayloads:

@@ -6,8 +6,12 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from covsim.events import Event
 
@@ -75,6 +79,15 @@ class Columns(Sequence[EventType], Generic[EventType]):
         chunk = bisect_right(self._starts, place) - 1
         return self._kind(*(column[place - self._starts[chunk]] for column in self._chunks[chunk]))
 
+    def array(self, name: str) -> NDArray[Any] | list[Any]:
+        """One field of all of them, as numbers side by side if they are of one type."""
+        at = self._names.index(name)
+        chunks = [chunk[at] for chunk in self._chunks]
+        kinds = {type(chunk[0]) for chunk in chunks}
+        if self._latest or kinds not in ({float}, {int}) or any(isinstance(chunk, tuple) for chunk in chunks):
+            return self.column(name)
+        return np.concatenate([np.full(len(c), c[0]) if isinstance(c, _Same) else np.asarray(c) for c in chunks])
+
     def column(self, name: str) -> list[Any]:
         """One field of all of them."""
         at, get = self._names.index(name), attrgetter(name)
@@ -92,11 +105,26 @@ def values(events: Iterable[Event], *names: str) -> Iterator[tuple[Any, ...]]:
     return map(get, events) if len(names) > 1 else ((get(event),) for event in events)
 
 
+class _Same(Sequence[Any]):
+    """A column with one value in all rows."""
+
+    def __init__(self, value: Any, num: int) -> None:
+        self._value, self._num = value, num
+
+    def __len__(self) -> int:
+        return self._num
+
+    def __iter__(self) -> Iterator[Any]:
+        return repeat(self._value, self._num)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._value
+
+
 def _column(values: tuple[Any, ...]) -> Sequence[Any]:
-    """A column as tight as its type allows; what is mixed, or neither float nor int, stays as it is."""
+    """A column as tight as its values allow."""
     kinds = set(map(type, values))
-    if kinds == {float}:
-        return array("d", values)
-    if kinds == {int}:
-        return array("q", values)
-    return values
+    letter = {float: "d", int: "q"}.get(kinds.pop()) if len(kinds) == 1 else None
+    if len(set(values if letter else map(id, values))) == 1:
+        return _Same(values[0], len(values))
+    return array(letter, values) if letter else values

@@ -20,10 +20,12 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from covsim.events import (
     BatchCut,
@@ -234,22 +236,28 @@ def _counts_by_round(recorder: Recorder) -> dict[str, Mapping[int, float]]:
 def _with_selection_and_pay(frame: pd.DataFrame, recorder: Recorder) -> pd.DataFrame:
     lists, gathered, paid = views.gather_lists(recorder), views.contributors(recorder), payouts(recorder)
     skipped = {(event.round, event.uid) for event in recorder.of(RoundSkipped)}
-    keys = list(zip(frame["round"].tolist(), frame["uid"].tolist(), strict=True))
-    balances = [recorder.purses.balance(uid, round) for round, uid in keys]
+    num, balance = len(frame), recorder.purses.balance
+    rounds, uids = frame["round"].tolist(), frame["uid"].tolist()
+
+    def of_each(compute: Callable[..., Any], dtype: Any) -> NDArray[Any]:
+        """A column, made without a list of as many objects."""
+        return np.fromiter(map(compute, rounds, uids), dtype, num)
+
+    balances = of_each(lambda played, uid: balance(uid, played), [("cost", "f8"), ("profit", "f8")])
     return frame.assign(
-        skipped=[key in skipped for key in keys],
-        place=[views.place(lists.get(round), uid) for round, uid in keys],
-        contributed=[uid in gathered.get(round, ()) for round, uid in keys],
-        payout=[paid.get(round, {}).get(uid, 0.0) for round, uid in keys],
-        cost=[cost for cost, _ in balances],
-        profit=[profit for _, profit in balances],
+        skipped=of_each(lambda *key: key in skipped, bool),
+        place=[views.place(lists.get(round), uid) for round, uid in zip(rounds, uids, strict=True)],
+        contributed=of_each(lambda played, uid: uid in gathered.get(played, ()), bool),
+        payout=of_each(lambda played, uid: paid.get(played, {}).get(uid, 0.0), float),
+        cost=balances["cost"],
+        profit=balances["profit"],
     )
 
 
 def _frame(events: Iterable[Event], names: list[str]) -> pd.DataFrame:
     """Some fields of some events as columns."""
     if isinstance(events, Columns):
-        return _typed(pd.DataFrame({name: events.column(name) for name in names}, columns=names))
+        return _typed(pd.DataFrame({name: events.array(name) for name in names}, columns=names))
     rows = list(events)
     return _typed(pd.DataFrame({name: [getattr(row, name) for row in rows] for name in names}, columns=names))
 

@@ -109,5 +109,7 @@ class Conditions:
 
     def name_for(self, node: str, key: str) -> str:
         """Under which name a node writes and looks for an object; of several versions the latest counts."""
+        if not self.renamed:
+            return key
         versions = [each.version for each in self.renamed if node in each.nodes]
         return f"{key}@{versions[-1]}" if versions else key
