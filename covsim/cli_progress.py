@@ -5,9 +5,11 @@ Both are observers of the run's events and know nothing else of it.
 
 from __future__ import annotations
 
+import abc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -16,23 +18,23 @@ from rich.table import Table
 from rich.text import Text
 
 from covsim.events import Event, HeldOutMeasured, NodeJoined, RoundSettled, Submitted, Transferred, WindowOpened
+from covsim.observing import Stretch
 
-Observer = Callable[[Event], None]
 BAR_WIDTH = 24
 REFRESH_PER_S = 4
 
 
 @contextmanager
-def watching(title: str, num_rounds: int, console: Console, quiet: bool = False) -> Iterator[list[Observer]]:
+def watching(title: str, num_rounds: int, console: Console, quiet: bool = False) -> Iterator[list[Watcher]]:
     """The observers to hand to a run, while it goes."""
     if quiet:
         yield []
     elif console.is_terminal:
         display = Display(title, num_rounds)
         with Live(display, console=console, refresh_per_second=REFRESH_PER_S):
-            yield [display.observe]
+            yield [display]
     else:
-        yield [Lines(title, num_rounds, console).observe]
+        yield [Lines(title, num_rounds, console)]
 
 
 class Status:
@@ -66,6 +68,16 @@ class Status:
             return self._measured(event)
         return False
 
+    def take_rows(self, kind: type[Event], columns: Sequence[Sequence[Any]]) -> None:
+        """Take note of events of one kind, given by their fields."""
+        if kind is RoundSettled:
+            self.settled.update(columns[1])
+        elif kind is Transferred:
+            self.moved_bytes += sum(columns[5])
+        elif kind is Submitted:
+            for round, on_time in zip(columns[2], columns[5], strict=True):
+                self.landed[round] = self.landed.get(round, 0) + on_time
+
     def _measured(self, event: HeldOutMeasured) -> bool:
         """The first measurement of a run is the leader's; from then on only its theta counts."""
         self._leader = self._leader or event.node
@@ -77,12 +89,39 @@ class Status:
         return is_new
 
 
-class Lines:
+class Watcher(abc.ABC):
+    """Sees every event of a run, and takes rows of events as they are."""
+
+    def __init__(self, title: str, num_rounds: int) -> None:
+        self._title, self._num_rounds = title, num_rounds
+        self._status = Status()
+
+    @abc.abstractmethod
+    def observe(self, event: Event) -> None:
+        """Take note of an event."""
+
+    def __call__(self, event: Event) -> None:
+        """The same."""
+        self.observe(event)
+
+    def takers(self, kind: type[Event]) -> Sequence[Callable[[Any], None]]:
+        """What sees events of a type: all."""
+        return [self.observe]
+
+    def take(self, stretch: Stretch) -> None:
+        """Take note of a stretch."""
+        for kind, columns in stretch.columns.items():
+            self._status.take_rows(kind, columns)
+        for event in stretch.events:
+            self.observe(event)
+
+
+class Lines(Watcher):
     """One plain line per round."""
 
     def __init__(self, title: str, num_rounds: int, console: Console) -> None:
-        self._title, self._num_rounds, self._console = title, num_rounds, console
-        self._status = Status()
+        super().__init__(title, num_rounds)
+        self._console = console
 
     def observe(self, event: Event) -> None:
         """Print a line when the event completes a round."""
@@ -98,12 +137,11 @@ class Lines:
         )
 
 
-class Display:
+class Display(Watcher):
     """One live display: a bar, and what the last round came to."""
 
     def __init__(self, title: str, num_rounds: int) -> None:
-        self._title, self._num_rounds = title, num_rounds
-        self._status = Status()
+        super().__init__(title, num_rounds)
         self._began = time.monotonic()
 
     def observe(self, event: Event) -> None:
