@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from covsim.unserved import Unserved
+
 Origin = tuple[str, int, int]
 """What a part of an update was made from: `assigned`, `random`, `false` or `noise`, and the uid and round of it."""
 
@@ -55,7 +57,7 @@ class Sketch:
         return Sketches(rows)
 
     def applied(self, function: Callable[[Any], Any]) -> Sketch:
-        """What a function makes of it. Raises ValueError for one that needs the numbers."""
+        """What a function makes of it. Raises Unserved for one that needs the numbers."""
         return _applied(function, self)
 
     def norm(self) -> float:
@@ -94,7 +96,7 @@ class Sketches:
         return self._rows[place]
 
     def applied(self, function: Callable[[Any], Any]) -> Sketch:
-        """What a function makes of them. Raises ValueError for one that needs the numbers."""
+        """What a function makes of them. Raises Unserved for one that needs the numbers."""
         return _applied(function, self)
 
     def mean(self, dim: int) -> Sketch:
@@ -107,9 +109,9 @@ def _applied(function: Callable[[Any], Any], argument: Sketch | Sketches) -> Ske
     try:
         value = function(argument)
     except (AttributeError, TypeError) as lacking:
-        raise ValueError(NO_VECTORS) from lacking
+        raise Unserved(NO_VECTORS) from lacking
     if not isinstance(value, Sketch):
-        raise ValueError(NO_VECTORS)
+        raise Unserved(NO_VECTORS)
     return value
 
 

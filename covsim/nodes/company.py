@@ -23,6 +23,7 @@ from covsim.nodes.bundles import Bundles, Lot
 from covsim.nodes.commons import Commons
 from covsim.nodes.encoder import Ticket
 from covsim.nodes.player import Came, Outcome, Player, Wish
+from covsim.unserved import Unserved
 from covsim.world.clock import alarm, on_event
 from covsim.world.store import StoredObject
 
@@ -129,9 +130,9 @@ class Company:
                 self._deliver(round)
 
     def _check_list(self, round: int, wanted: GatherList) -> None:
-        """Raise ValueError if another list has come into force since the window opened."""
+        """Raise Unserved if another list has come into force since the window opened."""
         if self._commons.board.in_force(round + 1) is not wanted:
-            raise ValueError(
+            raise Unserved(
                 f"the gather list of window {round + 1} changed while it was open, and compute.rounds: together "
                 "follows one list a window; take compute.rounds: single"
             )

@@ -39,6 +39,7 @@ from covsim.observing import Backlog
 from covsim.protocol.base import Claims
 from covsim.protocol.lineage import Lineage
 from covsim.scenario.population import PeerSpec
+from covsim.unserved import Unserved
 from covsim.world.network import Resource
 from covsim.world.store import StoredObject
 
@@ -265,7 +266,7 @@ class Player(Learner):
             self._refuse("an early upload")
 
     def _refuse(self, what: str) -> NoReturn:
-        raise ValueError(
+        raise Unserved(
             f"compute.rounds: together serves no script that asks for {what}, as {self.spec.behavior.kind!r} of cohort "
             f"{self.spec.cohort!r} does; take compute.rounds: single"
         )

@@ -39,6 +39,7 @@ from covsim.scenario.faults import labels
 from covsim.scenario.resolve import resolved_text, run_id, with_files_as_they_are
 from covsim.simulation import Simulation
 from covsim.sources import SourceError
+from covsim.unserved import Unserved
 from covsim.world.layers import Layered
 
 RESULTS = Path("results")
@@ -88,7 +89,7 @@ class UnfinishedRun(ValueError):
         self.folder = folder
 
 
-REFUSALS = (CannotBegin, CannotResume, CannotWrite, FolderInUse, SourceError, UnfinishedRun)
+REFUSALS = (CannotBegin, CannotResume, CannotWrite, FolderInUse, SourceError, UnfinishedRun, Unserved)
 """Why a run is not begun; each says so in one line."""
 
 
@@ -114,6 +115,7 @@ def run(
         CannotWrite: `out` is no place for results.
         CannotBegin: a user's module, probe or task does not fit the rest of the scenario.
         SourceError: a user's file is gone, or fails on the way.
+        Unserved: a script asks for what the scenario's `learning` or `compute` leaves out.
         Interrupted: the user pressed Ctrl-C; the folder can be resumed.
     """
     try:
@@ -137,7 +139,7 @@ def run(
             write_text(folder / "resolved.yaml", resolved_text(scenario))
         try:
             return _execute(scenario, identity, folder, None, observers, interrupted)
-        except CannotBegin:
+        except (CannotBegin, Unserved):
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
