@@ -64,10 +64,13 @@ def check(files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Sc
 
 @app.command()
 def show(file: File, overrides: OverrideList = None) -> None:
-    """Print a scenario with `extends`, overrides and defaults resolved."""
+    """Print a scenario with `extends`, overrides and defaults resolved; as comments, what its machines amount to."""
     from covsim.scenario import resolved_text
+    from covsim.scenario.amounts import amounts
 
-    print(resolved_text(_load(file, overrides or [], plugins=False).scenario), end="")
+    scenario = _load(file, overrides or [], plugins=False).scenario
+    print(resolved_text(scenario), end="")
+    print(*(f"# {line}" for line in amounts(scenario)), sep="\n")
 
 
 @app.command()

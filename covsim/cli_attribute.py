@@ -46,12 +46,19 @@ def table(found: Attribution) -> Table:
         Column("as it was", justify="right"),
         Column(f"with it {found.how}", justify="right"),
         Column("it changed", justify="right", no_wrap=True),
-        title=f"uid {found.uid} of {found.cohort}{seeds}",
+        title=f"uid {found.uid}{_later(found)} of {found.cohort}{seeds}",
         title_justify="left",
     )
     for price in found.prices:
         lines.add_row(price.figure, _number(price.was), _number(price.would_be), _changed(price, many))
     return lines
+
+
+def _later(found: Attribution) -> str:
+    """The further uids that the peer took in its first run, as far as a title has room."""
+    later = [str(uid) for uid in found.all_uids[0][1:]]
+    more = [*later[:5], "..."] if len(later) > 5 else later
+    return f", later {', '.join(more)}," if later else ""
 
 
 def _changed(price: Price, many: bool) -> str:

@@ -107,6 +107,19 @@ class Transferred(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LinkVaried(Event):
+    """A node's link that varies carries so much from now on, until `until_s` or until a fault changes it.
+
+    Said only while something flows over it: by `until_s` it is looked at again if it is in use, and else when it is.
+    """
+
+    node: str
+    direction: str
+    bits_per_s: float
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Exchanged(Event):
     """A peer's part in one attempt at a direct exchange ended: what it sent and received over its links since then.
 

@@ -250,7 +250,7 @@ class Simulation:
             commons.bundles = Bundles(commons, scenario.network.latency)
         self.peers, self._company = self._population(commons.bundles)
         strikes = Strikes(scenario, commons.clock.opens_at)
-        siting = Siting(scenario, self.env, self._network, self._streams)
+        siting = Siting(scenario, self.env, self._network, self._streams, self._emit)
         siting.of_peers(self.peers)
         struck = [peer for peer in self.peers if isinstance(peer, Peer)]
         faulting = Faulting(commons, siting.rates, strikes, struck) if scenario.faults else None

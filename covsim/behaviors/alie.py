@@ -1,7 +1,7 @@
 """A little is enough: shifted by as much as the honest differ anyway."""
 
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ class Alie(Behavior):
     and Goldberg 2019 (arXiv 1902.06156), the attack that prevents convergence.
     """
 
+    needs_coordinates: ClassVar[bool] = True
     kind: Literal["alie"] = "alie"
     z: float | None = Field(None, ge=-1e3, le=1e3, description="deviations to shift by; empty: what the paper reckons")
     reads: Reads = "omniscient"

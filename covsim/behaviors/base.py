@@ -28,6 +28,14 @@ class Behavior(Part):
         """What it reads; a class that reads more says so, `knowledge: ClassVar[Knowledge] = "observed"`."""
         return "own"
 
+    @property
+    def needs_coordinates(self) -> bool:
+        """Whether it computes with single numbers of an update; a class that does says so as it says its knowledge.
+
+        Where nothing is trained there are none, and a scenario that lets it play is refused when it is read.
+        """
+        return False
+
     @abstractmethod
     def play_round(self, peer: PeerVerbs) -> Script:
         """One round of this peer, as a generator over its verbs."""

@@ -1,6 +1,6 @@
 """One gradient dealt out among accomplices, so that no two of them look alike."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ class Colluders(Behavior):
     (#370, #435), which looks for indices in common.
     """
 
+    needs_coordinates: ClassVar[bool] = True
     kind: Literal["colluders"] = "colluders"
     scale: float = Field(
         1.0, ge=-1e6, le=1e6, description="length of what is dealt out, in trained updates; negative: against the model"

@@ -25,6 +25,10 @@ class Copycat(Behavior):
     noise: float = Field(0.0, ge=0, le=1e3, description="length of noise added to the copy, in lengths of the copy")
     scale: float = Field(1.0, gt=0, le=1e6, description="length of what is submitted, in copies")
 
+    @property
+    def needs_coordinates(self) -> bool:
+        return self.shuffle > 0
+
     def play_round(self, peer: PeerVerbs) -> Script:
         yield from peer.wait_for_uploads()
         victim = yield from peer.first_arrival(among=peer.gather_list())

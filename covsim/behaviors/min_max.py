@@ -1,6 +1,6 @@
 """As far off as the two honest updates that are furthest apart."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from covsim.behaviors.base import Behavior, Knowledge, PeerVerbs, Script, behaviors
 from covsim.behaviors.others import Most, Reads, Until, updates_of_others
@@ -16,6 +16,7 @@ class MinMax(Behavior):
     Manipulating the Byzantine (NDSS), the min-max attack.
     """
 
+    needs_coordinates: ClassVar[bool] = True
     kind: Literal["min_max"] = "min_max"
     direction: Direction = "std"
     reads: Reads = "omniscient"

@@ -1,6 +1,6 @@
 """As far from all together as the honest update that is furthest from all."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from covsim.behaviors.base import Behavior, Knowledge, PeerVerbs, Script, behaviors
 from covsim.behaviors.others import Most, Reads, Until, updates_of_others
@@ -16,6 +16,7 @@ class MinSum(Behavior):
     Manipulating the Byzantine (NDSS), the min-sum attack.
     """
 
+    needs_coordinates: ClassVar[bool] = True
     kind: Literal["min_sum"] = "min_sum"
     direction: Direction = "std"
     reads: Reads = "omniscient"

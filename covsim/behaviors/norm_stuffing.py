@@ -1,6 +1,6 @@
 """A blow where nobody else is."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ class NormStuffing(Behavior):
     by one. Source: the mean over senders of SparseLoCo (arXiv 2508.15706), read as an attacker would.
     """
 
+    needs_coordinates: ClassVar[bool] = True
     kind: Literal["norm_stuffing"] = "norm_stuffing"
     coordinates: int = Field(64, ge=1, le=10_000_000, description="coordinates that are hit; all of them if N is less")
     scale: float = Field(1.0, gt=0, le=1e6, description="length of what is submitted, in honest updates")

@@ -79,8 +79,16 @@ class Bundles:
 
     # Uploads --------------------------------------------------------------------------------------------------------
 
-    def put(self, node: str, uplink: Resource, key: str, data: bytes, num_bytes: float) -> Waiting[StoredObject | None]:
-        """Upload an object over a link of one's own; returns it as stored, None if it is too large."""
+    def put(
+        self,
+        node: str,
+        uplink: Resource,
+        key: str,
+        data: bytes,
+        num_bytes: float,
+        landed: Callable[[StoredObject], object],
+    ) -> Waiting[StoredObject | None]:
+        """Upload an object over a link of one's own; returns it as stored, None if it is too large, and says so."""
         commons = self._commons
         env, store = commons.env, commons.store
         began_s = env.now
@@ -88,7 +96,9 @@ class Bundles:
             yield env.timeout(self._latency_s)
             return None
         yield alarm(env, (began_s + self._latency_s) + 8 * num_bytes / uplink.capacity_bits_per_s)
-        return store.arrived(node, key, data, num_bytes, began_s)
+        stored = store.arrived(node, key, data, num_bytes, began_s)
+        landed(stored)
+        return stored
 
     # Gathers --------------------------------------------------------------------------------------------------------
 

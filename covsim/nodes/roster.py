@@ -18,6 +18,7 @@ class Roster:
     def __init__(self, specs: Sequence[PeerSpec], first_free: int) -> None:
         self.cohorts: dict[str, tuple[int, ...]] = {}
         self.honest: set[int] = set()
+        self.first_uids: dict[int, int] = {}  # of every uid, the one that its peer had first
         self._next = first_free
         for spec in specs:
             self._enter(spec, spec.uid)
@@ -29,6 +30,7 @@ class Roster:
         return uid
 
     def _enter(self, spec: PeerSpec, uid: int) -> None:
+        self.first_uids[uid] = spec.uid
         self.cohorts[spec.cohort] = (*self.cohorts.get(spec.cohort, ()), uid)
         if spec.behavior.kind == "honest":
             self.honest.add(uid)

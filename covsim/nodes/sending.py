@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeAlias, TypeVar
 
 from covsim.chain.extrinsics import PayloadHash
@@ -60,10 +60,17 @@ class Sender:
             yield from commons.until_window(peer_name(uid), round + 1, spent)
         if commons.collectives is not None:
             return commons.collectives.hand_in(uid, round, payload)
+        said: list[bool] = []
         with spent.on("upload_s", commons.env):
-            stored = yield from self._put(uid, round, payload, spent)
-        if stored is None:
-            return False
+            # Said as it lands: who is interrupted at the instant of the last byte has submitted all the same.
+            yield from self._put(
+                uid, round, payload, spent, lambda stored: said.append(self._announce(uid, round, payload, stored))
+            )
+        return any(said)
+
+    def _announce(self, uid: int, round: int, payload: bytes, stored: StoredObject) -> bool:
+        """Say that a payload lies in the store, as the chain's log wants it too; whether it was on time."""
+        commons = self._commons
         on_time, sha256 = commons.on_time(stored, round), hashlib.sha256(payload).hexdigest()
         if "payload_hashes" in commons.chain.settings.log:
             commons.chain.submit(peer_name(uid), PayloadHash(round, sha256))
@@ -81,12 +88,14 @@ class Sender:
         )
         return on_time
 
-    def _put(self, uid: int, round: int, payload: bytes, spent: Spent) -> Verb[StoredObject | None]:
+    def _put(
+        self, uid: int, round: int, payload: bytes, spent: Spent, landed: Callable[[StoredObject], object]
+    ) -> Verb[StoredObject | None]:
         """Upload a payload; None if nothing came of it. No generator itself, which every upload would pass through."""
         commons, node, key = self._commons, peer_name(uid), object_key(round, uid)
         size = commons.charges.payload(len(payload))
         if commons.bundles is not None:
-            return commons.bundles.put(node, self._uplink, key, payload, size)
+            return commons.bundles.put(node, self._uplink, key, payload, size, landed)
         return commons.store.put(
             node,
             self._uplink,
@@ -94,6 +103,7 @@ class Sender:
             payload,
             size,
             retrying=lambda: spent.instead("upload_s", "idle_retry_s", commons.env),
+            landed=landed,
         )
 
     def put(self, uid: int, round: int, name: str, payload: bytes, spent: Spent) -> Verb[None]:

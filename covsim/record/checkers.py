@@ -22,6 +22,7 @@ from covsim.events import (
     Exchanged,
     Gathered,
     HeldOutMeasured,
+    LinkVaried,
     ListPublished,
     NodeJoined,
     ObjectDamaged,
@@ -172,6 +173,9 @@ class LinksAreNotExceeded(Checker):
         if isinstance(event, NodeJoined):
             self.links[event.node, "up"] = event.uplink_bits_per_s
             self.links[event.node, "down"] = event.downlink_bits_per_s
+        elif isinstance(event, LinkVaried):
+            own = self.links[event.node, event.direction]
+            assert 0 <= event.bits_per_s <= own, f"it carries more than the {own:.0f} b/s of its own: {event}"
         elif isinstance(event, Transferred):
             self._moved(event, event.direction, event.num_bytes)
         elif isinstance(event, Exchanged):

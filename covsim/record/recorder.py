@@ -17,6 +17,7 @@ from covsim.events import (
     FaultBegan,
     Gathered,
     HeldOutMeasured,
+    LinkVaried,
     NodeJoined,
     OuterStepTaken,
     ReadFailed,
@@ -37,6 +38,7 @@ OF_EVERY_PEER = (Trained, Submitted, Gathered, OuterStepTaken, RoundSettled)
 """Events that every peer has in every round."""
 
 _SINGLE = {Transferred, ReadFailed}
+_LINKS = {LinkVaried}
 
 EventType = TypeVar("EventType", bound=Event)
 
@@ -74,10 +76,15 @@ class Recorder:
 
     Args:
         level: what is written. `summary` writes rounds.parquet and peers.parquet; `rounds` adds submissions, verdicts,
-            evidence, weights and epochs, and events.jsonl.gz without single transfers; `transfers` adds those too.
+            evidence, weights, epochs, links that vary, and events.jsonl.gz without single transfers; `transfers` adds
+            those too.
         stakes: of every validator, by name.
         prices: what work costs and tokens are worth.
         planned_rounds: over which a series of token prices is laid.
+
+    Attributes:
+        first_uids: of a uid, the one that its peer had first; whoever is not among them has no other. No event tells
+            it, for nobody in the run may know; whoever runs it does.
     """
 
     def __init__(
@@ -88,6 +95,7 @@ class Recorder:
         planned_rounds: int = 1,
     ) -> None:
         self.level = level
+        self.first_uids: Mapping[int, int] = {}
         self.stakes = dict(stakes)
         self.purses = Purses(prices or EconomicsSettings(), planned_rounds)
         self.lead = by_stake(self.stakes)[0]
@@ -118,7 +126,7 @@ class Recorder:
         takers = [*self.purses.takers(kind)]
         if kind in self._notes:
             takers.append(self._notes[kind])
-        if self.level == "transfers" or kind not in _SINGLE:
+        if not self._leaves_out(kind):
             takers.append(self._by_type[kind].append)
             if self.level != "summary":
                 takers.append(self._log.append)
@@ -150,6 +158,10 @@ class Recorder:
     def _take_moved(self, rows: Sequence[Row]) -> None:
         for _, _, _, _, direction, num_bytes, _, _ in rows:
             self._move(direction, num_bytes)
+
+    def _leaves_out(self, kind: type[Event]) -> bool:
+        """Whether events of a type are too many for the level; whatever is made of them is made as they come."""
+        return (kind in _SINGLE and self.level != "transfers") or (kind in _LINKS and self.level == "summary")
 
     def _transferred(self, event: Transferred) -> None:
         self._move(event.direction, event.num_bytes)
@@ -206,6 +218,7 @@ class Recorder:
         from covsim.record import tables
         from covsim.record.faults import faults_table
         from covsim.record.files import write_json_lines, write_table
+        from covsim.record.links import links_table
 
         frames = {"rounds": tables.rounds, "peers": tables.peers}
         if self.level != "summary":
@@ -214,6 +227,8 @@ class Recorder:
             write_json_lines(folder / "events.jsonl.gz", self._lines())
             if self.of(FaultBegan):
                 frames["faults"] = faults_table
+            if self.of(LinkVaried):
+                frames["links"] = links_table
         if self.level == "transfers":
             frames["transfers"] = tables.transfers
         for name, build in frames.items():

@@ -351,6 +351,7 @@ class _Execution:
             tensors = _by_name(theta, scenario.model.shapes)
             write_whole(folder / "final.safetensors", lambda part: save_file(tensors, part))
         device = torch.device("cpu") if theta is None else lineage.theta.device
+        self._recorder.first_uids = simulation.commons.roster.first_uids
         self._recorder.write(folder)
         write_whole(folder / "ledger.jsonl", lambda part: write_ledger(part, simulation.commons.chain.chain.blocks))
         write_json(folder / "provenance.json", provenance(self._identity, self._total_wall_s, device))

@@ -10,6 +10,7 @@
 | weights | a weight that a validator handed to the chain | share of all pay |
 | epochs | a peer or validator in an epoch of the chain | tokens paid, consensus |
 | faults | a strike of a fault, where there are faults (`record.faults`) | which fault, whom, from when to when |
+| links | a change of a link that varies, where there are such (`record.links`) | what it carries, from when to when |
 | transfers | a transfer over a link | who, what for, bytes, from when to when |
 
 A column keeps its type whatever a run did; what did not happen is null.
@@ -68,7 +69,7 @@ _TEXT = [
 _BURNED = -1  # stands for the owner's slot in the uid column of weights
 _SEEN = ["evaluated", "on_gather_list", "asked_as_reserve", "gathered"]
 _FLAGS = ["on_time", "skipped", "contributed", "complete", "active", *_SEEN]
-_WHOLE = ["round", "uid", "steps", "wanted", "batch", "overlap_with", "model_bytes", "height", "blocks"]
+_WHOLE = ["round", "uid", "first_uid", "steps", "wanted", "batch", "overlap_with", "model_bytes", "height", "blocks"]
 _LOSSES = ["own_before", "own_after", "random_before", "random_after"]
 _EVIDENCE = [*_LOSSES, "overlap", "overlap_with", "overlap_stored_s", "steps_behind"]
 _STANDING = ["indicator_average", "mu", "sigma", "final_score"]
@@ -108,7 +109,10 @@ def rounds(recorder: Recorder) -> pd.DataFrame:
 
 
 def peers(recorder: Recorder) -> pd.DataFrame:
-    """A row per peer and settled round; null where a peer did nothing of the kind in that round."""
+    """A row per peer and settled round; null where a peer did nothing of the kind in that round.
+
+    `first_uid` is the same in all rows of one who registered again, whatever its uid.
+    """
     keys = ["round", "uid"]
     spans = [range(views.settled_rounds(recorder)), sorted(recorder.peers)]
     frame = pd.MultiIndex.from_product(spans, names=keys).to_frame(index=False)
@@ -117,6 +121,7 @@ def peers(recorder: Recorder) -> pd.DataFrame:
     judged = [event for event in recorder.of(Evaluated) if event.validator == recorder.lead]
     num_rows = len(frame)
     frame = frame.merge(_frame(recorder.peers.values(), joined), on="uid", how="left")
+    frame.insert(2, "first_uid", [recorder.first_uids.get(uid, uid) for uid in frame["uid"]])
     for part in (
         _frame(recorder.of(Trained), [*keys, "steps", "wanted"]).groupby(keys, as_index=False).sum(),
         _frame(recorder.of(BatchCut), [*keys, "batch"]).groupby(keys, as_index=False).min(),

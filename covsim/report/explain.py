@@ -102,7 +102,8 @@ def _round(peer: PeerTables, round: int, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         verdict = peer.verdicts.get((round, name))
         if verdict is not None:
-            said = [seen(peer.seen.get((round, name))), moved(verdict), *rules_that_acted(verdict)]
+            ranked = [f"rank {peer.ranks[round, name]}"] if (round, name) in peer.ranks else []
+            said = [seen(peer.seen.get((round, name))), *ranked, moved(verdict), *rules_that_acted(verdict)]
             yield _wrapped(f"  {name}: {'; '.join(said)}", 6)
 
 

@@ -24,6 +24,7 @@ from covsim.report.explain_tables import (
     size,
     tokens,
 )
+from covsim.report.ranks import Rank
 
 STAGES: dict[str, tuple[str, ...]] = {
     "slash": RULES[: RULES.index("indicator")],
@@ -79,7 +80,7 @@ def _by_validator(peer: PeerTables, round: int, name: str) -> Iterator[str]:
         yield f"{name}, done {seconds(verdict['simulated_s'])} after the start:"
         if row is not None:
             yield from (_entry(*line) for line in _evidence(peer, round, row))
-        yield from (_entry(*line) for line in _stages(verdict))
+        yield from (_entry(*line) for line in _stages(verdict, peer.ranks.get((round, name))))
     if (round, name) in peer.set_in:
         weight = peer.weights.get((round, name), 0.0)
         yield _entry("set", f"weight {number(weight)} was handed to the chain")
@@ -122,10 +123,10 @@ def _losses(row: Row) -> Iterator[str]:
             yield f"{data} data {losses} nats per token ({percent(share)})"
 
 
-def _stages(verdict: Row) -> Iterator[tuple[str, str]]:
+def _stages(verdict: Row, rank: Rank | None) -> Iterator[tuple[str, str]]:
     """What each stage made of it; a number before and after is that of the whole window."""
     acted = rules_that_acted(verdict)
-    numbers = dict(_numbers(verdict))
+    numbers = dict(_numbers(verdict, rank))
     for stage, rules in STAGES.items():
         of_stage = [reason for reason in acted if reason.partition(":")[0] in rules]
         said = [*([numbers[stage]] if stage in numbers else []), *of_stage]
@@ -134,14 +135,15 @@ def _stages(verdict: Row) -> Iterator[tuple[str, str]]:
     yield "weigh", f"worth {number(verdict['weight'])} of all pay"
 
 
-def _numbers(verdict: Row) -> Iterator[tuple[str, str]]:
+def _numbers(verdict: Row, rank: Rank | None) -> Iterator[tuple[str, str]]:
     average = change(verdict["indicator_average_before"], verdict["indicator_average"])
     measured_it = "not measured"
     if verdict["indicator"] is not None and verdict["gradient_score"] is not None:
         measured_it = f"indicator {verdict['indicator']:+.0f}, gradient score {number(verdict['gradient_score'])}"
     yield "remember", f"{measured_it}, indicator average {average}"
     mu, sigma = (change(verdict[f"{name}_before"], verdict[name]) for name in ("mu", "sigma"))
-    yield "rate", f"mu {mu}, sigma {sigma}, rating {change(rating(verdict, '_before'), rating(verdict))}"
+    played = "played no match" if rank is None else f"rank {rank} in the match"
+    yield "rate", f"{played}, mu {mu}, sigma {sigma}, rating {change(rating(verdict, '_before'), rating(verdict))}"
     yield "score", f"final score {change(verdict['final_score_before'], verdict['final_score'])}"
 
 

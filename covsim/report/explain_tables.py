@@ -13,6 +13,7 @@ import pandas as pd
 
 from covsim.gauntlet.settings import RULES
 from covsim.registry import did_you_mean
+from covsim.report.ranks import Rank, ranks
 
 Row: TypeAlias = Mapping[str, Any]
 """A row of a table by its columns; what is not known is None, and never NaN or NA."""
@@ -63,6 +64,7 @@ class PeerTables:
         peers: by round, the peer's row.
         opened_s: by round, when the window opened in which its payloads counted.
         seen, verdicts: by (round, validator), the peer's rows of evidence and verdicts.
+        ranks: by (round, validator), the peer's place in that match.
         judged: (round, validator) of every window in which that validator judged anybody.
         validators: their names, in the order of the alphabet.
     """
@@ -73,6 +75,7 @@ class PeerTables:
     submissions: Mapping[int, list[Row]]
     seen: Mapping[tuple[int, str], Row]
     verdicts: Mapping[tuple[int, str], Row]
+    ranks: Mapping[tuple[int, str], Rank]
     weights: Mapping[tuple[int, str], float]
     set_in: frozenset[tuple[int, str]]
     epochs: Mapping[int, list[Row]]
@@ -106,6 +109,7 @@ def read_peer(folder: Path, uid: int) -> PeerTables:
         submissions=_by_round(own["submissions"]),
         seen=_by_window(own["evidence"]),
         verdicts=_by_window(own["verdicts"]),
+        ranks=_ranks(tables["verdicts"], uid),
         weights={window: row["weight"] for window, row in _by_window(own["weights"]).items()},
         set_in=windows[1],
         epochs=_by_round(own["epochs"]),
@@ -143,6 +147,15 @@ def _rows(frame: pd.DataFrame) -> Iterator[Row]:
 
 def _plain(value: Any) -> Any:
     return None if value is pd.NA or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _ranks(verdicts: pd.DataFrame, uid: int) -> dict[tuple[int, str], Rank]:
+    """A peer's places in all matches that it played."""
+    windows: dict[tuple[int, str], list[Row]] = {}
+    for row in _rows(verdicts):
+        windows.setdefault((row["round"], row["validator"]), []).append(row)
+    found = {window: ranks(rows).get(uid) for window, rows in windows.items()}
+    return {window: rank for window, rank in found.items() if rank is not None}
 
 
 def _by_round(rows: list[Row]) -> dict[int, list[Row]]:

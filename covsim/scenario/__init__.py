@@ -6,7 +6,8 @@ It may import the leaves, `learning`, `protocol`, `world`, `gauntlet` and `behav
 * `reader`, `tree`: YAML 1.2 to a tree whose values know where they stand; merging
 * `shipped`, `loading`, `overrides`: files, `extends`, `a.b=c`
 * `plugins`: parts of a user's own
-* `hparams`, `hparams_mapping`, `hparams_keys`: a live network's settings file to a scenario
+* `hparams`, `hparams_mapping`, `hparams_draft`, `hparams_keys`: a live network's settings file to a scenario; its
+  larger sections have a file each: `hparams_deployment`, `hparams_protocol`, `hparams_training`, `hparams_gauntlet`
 * `schema`, `sections`, `deployment`, `sizes`: what a scenario is
 * `metrics`: what a claim can be about
 * `messages`, `errors`: `file:line:col: path: what is wrong (did you mean ...?)`
@@ -14,6 +15,7 @@ It may import the leaves, `learning`, `protocol`, `world`, `gauntlet` and `behav
 * `twins`: the same under another seed, the same without cheaters and faults
 * `counterfactual`: who is taken out, or made honest, in such a twin
 * `preflight`: warnings of what cannot work
+* `amounts`: memory, FLOP and utilization of its deployment and machines
 * `resolve`: a scenario as text again; the identity of a run
 * `registries`: every registry whose parts it can name
 * `catalog`, `json_schema`: what can be named, for people and for editors

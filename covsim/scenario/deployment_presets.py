@@ -55,6 +55,13 @@ STREAMING_10B: Groups = ((1000, (1000, 10_000)),)
 STREAMING_100B: Groups = ((1000, (10_000, 10_000)),)
 
 
+GPU_OF = {"covenant-72b": "B200", "intellect-1-10b": "H100", "opendiloco-150m": "H100", "opendiloco-1.1b": "H100"}
+"""The GPU of a preset's machine, where its source names one; of `opendiloco-150m` it is assumed."""
+
+PEAK_OF = {"B200": 2250e12, "H100": 989e12}
+"""FLOP/s of one GPU in bf16, dense: of the SXM boards. Source: NVIDIA's data sheets of the H100 and the HGX B200."""
+
+
 def _listed(groups: Groups) -> list[dict[str, Any]]:
     return [{"count": count, "shape": list(shape)} for count, shape in groups]
 

@@ -16,8 +16,9 @@ from typing import Any
 
 from covsim.registry import did_you_mean
 from covsim.scenario.errors import ScenarioError, excerpt
+from covsim.scenario.hparams_draft import Draft
 from covsim.scenario.hparams_keys import CODE_DEFAULTS, FOREIGN, HARDWARE, NOT_YET, OBJECTS, SETTINGS, SOFTWARE, Sort
-from covsim.scenario.hparams_mapping import Draft, draft
+from covsim.scenario.hparams_mapping import draft
 from covsim.scenario.loading import load, loads
 from covsim.scenario.resolve import LINE_LENGTH, yaml_text
 from covsim.scenario.shipped import shipped_scenarios

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from covsim.registry import Part, Registry
 from covsim.units import Share
+
+if TYPE_CHECKING:
+    from covsim.scenario.schema import Scenario
 
 
 class LearningRule(Part):
@@ -53,3 +56,18 @@ class Synthetic(LearningRule):
     poisoned: float = Field(
         -0.5, ge=-10, le=1, description="use of a step on false answers or poisoned text, in useful steps; assumed"
     )
+
+
+def learning_problem(scenario: Scenario) -> tuple[str, tuple[Any, ...]] | None:
+    """Whose script asks for what a run without tensors does not have, and the path of the key to look at."""
+    if not isinstance(scenario.learning, Synthetic):
+        return None
+    for name, cohort in scenario.cohorts.items():
+        if cohort.behavior.needs_coordinates:
+            return (
+                f"{cohort.behavior.kind} of cohort {name} computes with single numbers of an update, and with "
+                "learning: synthetic there are none; train for real (learning: trained), or choose a behavior that "
+                "adds and scales updates only, such as sign_flip",
+                ("cohorts", name, "behavior"),
+            )
+    return None

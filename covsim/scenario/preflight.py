@@ -14,7 +14,7 @@ from covsim.learning.inner_loop import Training
 from covsim.scenario.population import PeerSpec, population
 from covsim.scenario.preflight_faults import fault_warnings
 from covsim.scenario.preflight_machines import machine_warnings, step_seconds
-from covsim.scenario.preflight_network import network_warnings
+from covsim.scenario.preflight_network import gather_s, idle_trunks, network_warnings, upload_s
 from covsim.scenario.preflight_timelines import timeline_warnings
 from covsim.scenario.rounded import rate_text, size_text, time_text
 from covsim.scenario.schema import Scenario
@@ -69,6 +69,12 @@ def _machines(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     yield from machine_warnings(scenario, peers, lambda peer: _exchange_s(scenario, peer))
 
 
+def _trunks(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
+    """Trunks of a direct exchange; those on the way to a store are looked at with the rest of its network."""
+    if scenario.topology.direct:
+        yield from idle_trunks(scenario)
+
+
 def _timelines(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
     yield from timeline_warnings(scenario, peers, lambda peer: _exchange_s(scenario, peer))
 
@@ -81,10 +87,10 @@ def _uploads(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
         yield f"nobody can ever land: a payload is {sent}, the store takes {taken}"
         return
     limit = scenario.timeline.put_window
-    late = [peer for peer in peers if _upload_s(scenario, peer) >= limit]
+    late = [peer for peer in peers if upload_s(scenario, peer) >= limit]
     if late:
         typical = _median_peer(late, key=lambda peer: peer.uplink_bits_per_s)
-        took = f"{size_text(scenario.payload_bytes)} takes {time_text(_upload_s(scenario, typical))}"
+        took = f"{size_text(scenario.payload_bytes)} takes {time_text(upload_s(scenario, typical))}"
         rate = rate_text(typical.uplink_bits_per_s)
         lasts = time_text(limit)
         yield f"{len(late)} of {len(peers)} peers can never land: {took} at {rate}, the put window is {lasts}"
@@ -214,13 +220,9 @@ def _memory(scenario: Scenario, peers: Sequence[PeerSpec]) -> Iterator[str]:
         yield f"needs about {needed / 1e9:.0f} GB of memory for {rows}"
 
 
-def _upload_s(scenario: Scenario, peer: PeerSpec) -> float:
-    return scenario.network.latency + scenario.payload_bytes * 8 / peer.uplink_bits_per_s
-
-
 def _gather_s(scenario: Scenario, peer: PeerSpec) -> float:
     """Seconds to download what a peer has not itself, on a link of its own."""
-    return scenario.network.latency + _num_gathered(scenario) * scenario.payload_bytes * 8 / peer.downlink_bits_per_s
+    return gather_s(scenario, peer, _num_gathered(scenario))
 
 
 def _num_gathered(scenario: Scenario) -> int:
@@ -236,7 +238,7 @@ def _steps_that_fit(scenario: Scenario, peer: PeerSpec) -> int:
 def _exchange_s(scenario: Scenario, peer: PeerSpec) -> float:
     """Seconds of a window that a peer's exchange takes from its inner steps."""
     deployment, step_s = scenario.deployment, step_seconds(scenario, peer)
-    on_links_s = _upload_s(scenario, peer) + min(_gather_s(scenario, peer), scenario.timeline.gather_timeout)
+    on_links_s = upload_s(scenario, peer) + min(_gather_s(scenario, peer), scenario.timeline.gather_timeout)
     hidden_s = (scenario.plan.overlap_steps or 0) * step_s if not scenario.plan.outer_delay else float("inf")
     work_s = deployment.compression + deployment.decoding * scenario.selection.places(scenario.peers)[0]
     return max(0.0, on_links_s - hidden_s) + work_s / peer.speed
@@ -254,6 +256,7 @@ _CHECKS: tuple[Callable[[Scenario, Sequence[PeerSpec]], Iterator[str]], ...] = (
     _uploads,
     _gathers,
     network_warnings,
+    _trunks,
     _selection,
     _validators,
     _evaluations,

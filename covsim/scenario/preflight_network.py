@@ -32,6 +32,19 @@ def _places(scenario: Scenario) -> Iterator[str]:
     inhabited = {scenario.store.region, *_regions(scenario)}
     for region in sorted(set(network.regions) - inhabited):
         yield f"network.regions.{region} is not used: nobody is in {region}"
+    yield from idle_trunks(scenario)
+
+
+def idle_trunks(scenario: Scenario) -> Iterator[str]:
+    """Trunks that end where nobody is, or between places of which neither is the store's."""
+    home = None if scenario.topology.direct else scenario.store.region
+    inhabited = set(_regions(scenario)) | ({home} if home is not None else set())
+    for one, other in sorted((one, other) for one, others in scenario.network.trunks.items() for other in others):
+        empty = [region for region in (one, other) if region not in inhabited]
+        if empty:
+            yield f"network.trunks.{one}.{other} is not used: nobody is in {' or '.join(empty)}"
+        elif home is not None and home not in (one, other):
+            yield f"network.trunks.{one}.{other} is not used: nothing goes but to and from {home}, where the store is"
 
 
 def _regions(scenario: Scenario) -> Iterator[str]:
@@ -42,8 +55,8 @@ def _regions(scenario: Scenario) -> Iterator[str]:
 
 def _requests(scenario: Scenario) -> Iterator[str]:
     """Requests that take longer than there is time, or are more than the store lets through."""
-    network, put_window = scenario.network, scenario.timeline.put_window
-    slowest_s = max(_latency_s(scenario, region) for region in {None, *_regions(scenario)}) + network.request_overhead
+    put_window = scenario.timeline.put_window
+    slowest_s = max(request_s(scenario, region) for region in {None, *_regions(scenario)})
     if slowest_s >= put_window:
         took, lasts = time_text(slowest_s), time_text(put_window)
         yield f"a request takes {took} from the farthest place, the put window is {lasts}"
@@ -56,9 +69,25 @@ def _requests(scenario: Scenario) -> Iterator[str]:
             )
 
 
-def _latency_s(scenario: Scenario, region: str | None) -> float:
-    """One way between a place and the store."""
-    return scenario.network.latency_between(region, scenario.store.region)
+def request_s(scenario: Scenario, region: str | None) -> float:
+    """Seconds that a request from a place to the store takes on average before its first byte."""
+    return scenario.network.request_between(region, scenario.store.region)
+
+
+def upload_s(scenario: Scenario, peer: PeerSpec) -> float:
+    """Seconds of a peer's upload over a link of its own."""
+    place = scenario.cohorts[peer.cohort].region
+    return request_s(scenario, place) + scenario.payload_bytes * 8 / peer.uplink_bits_per_s
+
+
+def gather_s(scenario: Scenario, peer: PeerSpec, number: int) -> float:
+    """Seconds in which a peer downloads so many payloads at a time, all there, over a link of its own."""
+    request, size = request_s(scenario, scenario.cohorts[peer.cohort].region), scenario.payload_bytes
+    if scenario.store.ranges is None or not number:
+        return request + number * size * 8 / peer.downlink_bits_per_s
+    flow = scenario.store.ranges.flow(size)
+    rate = min(peer.downlink_bits_per_s, number * flow.cap_bits_per_s)
+    return flow.num_turns * request + number * size * 8 / rate
 
 
 def _connections(scenario: Scenario) -> Iterator[str]:
@@ -67,7 +96,7 @@ def _connections(scenario: Scenario) -> Iterator[str]:
         return
     limit, size = scenario.timeline.gather_timeout, scenario.payload_bytes
     flow = scenario.store.ranges.flow(size)
-    wait_s = flow.num_turns * (_latency_s(scenario, None) + scenario.network.request_overhead)
+    wait_s = flow.num_turns * request_s(scenario, None)
     download_s = wait_s + size * 8 / flow.cap_bits_per_s
     if download_s > limit:
         yield (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from covsim.scenario.population import PeerSpec
@@ -10,7 +9,9 @@ from covsim.scenario.preflight_machines import step_seconds
 from covsim.scenario.rounded import time_text
 from covsim.scenario.schema import Scenario
 from covsim.world.fairness import Resource
-from covsim.world.topology import Member, Phase
+from covsim.world.latency import Ways
+from covsim.world.phases import phase_seconds
+from covsim.world.topology import Member
 
 MOST_PEERS = 300
 """Of an exchange in pairs that is worked out beforehand."""
@@ -33,33 +34,23 @@ def timeline_warnings(
 
 
 def exchange_at_least_s(scenario: Scenario, peers: Sequence[PeerSpec]) -> float:
-    """Seconds that a direct exchange of all takes at least: in each phase, those of its busiest link."""
-    members = [
-        Member(
-            f"peer:{peer.uid}",
-            Resource("up", peer.uplink_bits_per_s),
-            Resource("down", peer.downlink_bits_per_s),
-            scenario.payload_bytes,
-        )
-        for peer in peers
-    ]
-    topology, latency_s = scenario.topology, scenario.network.latency
+    """Seconds that a direct exchange of all takes at least: in each phase, latency and its fullest link."""
+    ways, members = Ways(scenario.network), []
+    for peer in peers:
+        uplink, downlink = Resource("up", peer.uplink_bits_per_s), Resource("down", peer.downlink_bits_per_s)
+        for link in (uplink, downlink):
+            ways.place(link, scenario.cohorts[peer.cohort].region)
+        members.append(Member(f"peer:{peer.uid}", uplink, downlink, scenario.payload_bytes))
+    topology = scenario.topology
+
+    def latency_s(one: Member, other: Member) -> float:
+        return ways.latency_s(one.uplink, other.downlink)
+
     groups = topology.groups(members, lambda name: 0.0)
     return max(
-        sum(
-            _busiest_s(phase)
-            for phase in topology.phases(group, lambda one, other: latency_s, scenario.adds_on_the_way)
-        )
+        sum(sum(phase_seconds(phase, ways)) for phase in topology.phases(group, latency_s, scenario.adds_on_the_way))
         for group in groups
     )
-
-
-def _busiest_s(phase: Phase) -> float:
-    bits: dict[Resource, float] = defaultdict(float)
-    for flow in phase:
-        for link in flow.path:
-            bits[link] += 8 * flow.num_bytes
-    return max(carried / link.capacity_bits_per_s for link, carried in bits.items())
 
 
 def _deadline(scenario: Scenario, peers: Sequence[PeerSpec], exchange_s: Callable[[PeerSpec], float]) -> Iterator[str]:

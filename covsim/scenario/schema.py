@@ -32,7 +32,7 @@ from covsim.scenario.counterfactual import Counterfactual
 from covsim.scenario.deployment import Deployment, Groups, num_parameters
 from covsim.scenario.faults import Misplaced, check_faults, labels
 from covsim.scenario.layered import CannotLayer, check_layers
-from covsim.scenario.learning import LearningRule, Trained, learning_rules
+from covsim.scenario.learning import LearningRule, Trained, learning_problem, learning_rules
 from covsim.scenario.machines import machine_problems
 from covsim.scenario.messages import CONTRADICTION
 from covsim.scenario.metrics import check_metric
@@ -176,6 +176,13 @@ class Scenario(Section):
         apart = bundling.refusal_of_company(self) if self.compute.rounds == "together" else None
         if apart is not None:
             raise _contradiction(f"together does not go with {apart}; take single", "compute", "rounds")
+        return self
+
+    @model_validator(mode="after")
+    def _learning_has_what_scripts_ask_for(self) -> Self:
+        problem = learning_problem(self)
+        if problem is not None:
+            raise _contradiction(problem[0], *problem[1])
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 Both are on the same streams, so everybody else has the same links, machine, shards and luck; what differs follows from
 the peer. Even a harmless change moves the final loss a little, so one seed shows no more than one world; over several,
 the differences have an interval. Under another seed the uid is dealt to somebody else, and the peer of the same cohort
-with the same place in it stands in.
+with the same place in it stands in. A peer is all uids that it had: who registers again is priced under all of them.
 """
 
 from __future__ import annotations
@@ -61,13 +61,17 @@ class Price:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What a peer changed. `uids` is the peer under each of `seeds`, `runs` and `twins` their folders."""
+    """What a peer changed, under each of `seeds`: `uids` is its first uid there, `all_uids` all that it came to have.
+
+    `runs` and `twins` are their folders.
+    """
 
     uid: int
     cohort: str
     how: Clean
     seeds: tuple[int, ...]
     uids: tuple[int, ...]
+    all_uids: tuple[tuple[int, ...], ...]
     prices: tuple[Price, ...]
     runs: tuple[str, ...]
     twins: tuple[str, ...]
@@ -87,7 +91,7 @@ def attribute(
 
     Args:
         folder: of a run.
-        uid: the peer.
+        uid: the peer, by any uid that it had.
         how: what it is instead; by default honest if it cheats, and absent if it is honest.
         seeds: from the run's own on.
         jobs: processes; with 0 everything happens in this one.
@@ -100,10 +104,10 @@ def attribute(
         FailedRuns: a run ended with an error.
     """
     scenario = scenario_of(folder)
-    peer = _peer(scenario, uid)
+    peer = _peer(scenario, _first_uid(folder, uid))
     how = how or ("absent" if peer.behavior.kind == "honest" else "honest")
     if how == "honest" and peer.behavior.kind == "honest":
-        raise CannotAttribute(f"uid {uid} is honest already; --absent asks what it changes by being there")
+        raise CannotAttribute(f"uid {peer.uid} is honest already; --absent asks what it changes by being there")
     out = out or folder.resolve().parent.parent
     if not (out / scenario.name / run_id(scenario) / "summary.json").is_file():
         say("the run is not there as this version of covsim makes it, and is run again")
@@ -113,11 +117,12 @@ def attribute(
     done = run_patiently([*own, *others], jobs, out, say)
     runs, twins = done[:seeds], done[seeds:]
     found = Attribution(
-        uid=uid,
+        uid=peer.uid,
         cohort=peer.cohort,
         how=how,
         seeds=tuple(each.seed for each in own),
         uids=tuple(uids),
+        all_uids=tuple(_all_uids(run.folder, first) for run, first in zip(runs, uids, strict=True)),
         prices=tuple(_prices(scenario, peer.cohort, uids, runs, twins)),
         runs=tuple(str(run.folder) for run in runs),
         twins=tuple(str(run.folder) for run in twins),
@@ -126,11 +131,35 @@ def attribute(
     return found
 
 
+def _first_uid(folder: Path, uid: int) -> int:
+    """Whose uid that is, in a run that ended: the uid that its peer had first."""
+    path = folder / "peers.parquet"
+    if not path.is_file():
+        return uid
+    peers = _people(folder)
+    known = peers.loc[peers["uid"] == uid, "first_uid"]
+    return uid if known.empty else int(known.iloc[0])
+
+
+def _all_uids(folder: Path, first_uid: int) -> tuple[int, ...]:
+    """The uids that a peer had in a run, oldest first; later ones are higher."""
+    peers = _people(folder)
+    return tuple(sorted({int(uid) for uid in peers.loc[peers["first_uid"] == first_uid, "uid"]}))
+
+
+def _people(folder: Path) -> pd.DataFrame:
+    """The peers of a run, by round and uid."""
+    peers = pd.read_parquet(folder / "peers.parquet")
+    if "first_uid" not in peers:
+        raise CannotAttribute(f"{folder}: another version of covsim has written it: covsim run --force")
+    return peers
+
+
 def _peer(scenario: Scenario, uid: int) -> PeerSpec:
     for peer in population(scenario):
         if peer.uid == uid:
             return peer
-    raise CannotAttribute(f"no peer has uid {uid} from the start of this run; there are {scenario.peers}, from 0 on")
+    raise CannotAttribute(f"no peer has uid {uid} in this run; {scenario.peers} are there from the start, from 0 on")
 
 
 def _counterpart(scenario: Scenario, peer: PeerSpec, other: Scenario) -> int:
@@ -154,10 +183,14 @@ def _prices(
 
 
 def _figures(run: Run, uid: int, cohorts: Mapping[str, str]) -> dict[str, float | None]:
-    """The figures of one run; the peer's own stand apart, which the names of `cohorts` are followed by a word of."""
-    peers = pd.read_parquet(run.folder / "peers.parquet")
-    own = peers["uid"] == uid
+    """The figures of one run; the peer's own stand apart, which the names of `cohorts` are followed by a word of.
+
+    Its own are those under all uids that it had, `uid` first.
+    """
+    peers = _people(run.folder)
+    own = peers["first_uid"] == uid
     figures: dict[str, float | None] = {key: run.summary.get(key) for key in _OF_SUMMARY}
+    figures["uids, the peer"] = float(peers.loc[own, "uid"].nunique())
     figures["rounds contributed, the peer"] = float(peers.loc[own, "contributed"].fillna(False).sum())
     figures["tokens, the peer"] = float(peers.loc[own, "payout"].sum())
     for name, without in cohorts.items():

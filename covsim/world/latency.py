@@ -33,6 +33,10 @@ class Jitter(Part, abc.ABC):
     def of(self, latency_s: float, drawn: float) -> float:
         """The latency of one request, in seconds, for a number drawn from [0, 1)."""
 
+    @abc.abstractmethod
+    def mean_of(self, latency_s: float) -> float:
+        """The mean latency of requests, in seconds."""
+
 
 jitters: Registry[Jitter] = Registry("jitter")
 
@@ -47,6 +51,9 @@ class LognormalJitter(Jitter):
     def of(self, latency_s: float, drawn: float) -> float:
         return latency_s * math.exp(self.sigma * NormalDist().inv_cdf(max(drawn, 2.0**-57)))
 
+    def mean_of(self, latency_s: float) -> float:
+        return latency_s * math.exp(self.sigma**2 / 2)
+
 
 @jitters.register
 class UniformJitter(Jitter):
@@ -57,6 +64,9 @@ class UniformJitter(Jitter):
 
     def of(self, latency_s: float, drawn: float) -> float:
         return latency_s + self.most * drawn
+
+    def mean_of(self, latency_s: float) -> float:
+        return latency_s + self.most / 2
 
 
 class RegionalLinks(BaseModel):
@@ -121,6 +131,17 @@ class NetworkSettings(BaseModel):
             hint = "" if unknown is None else did_you_mean(unknown, known)
             raise ValueError(f"network.latencies has no entry for {one} and {other}{hint}")
         return found
+
+    def request_between(self, one: str | None, other: str | None) -> float:
+        """Seconds that a request between two places takes on average before its first byte.
+
+        Raises:
+            ValueError: as `latency_between`.
+        """
+        latency_s = self.latency_between(one, other)
+        if self.jitter is not None:
+            latency_s = self.jitter.mean_of(latency_s)
+        return latency_s + self.request_overhead
 
 
 class Ways:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import simpy
 
@@ -11,14 +12,17 @@ from covsim.world.fairness import Resource
 from covsim.world.network import Network
 from covsim.world.variations import Course
 
+Told = Callable[[float, float], object]
+"""Told what a link that varies carries from now on, in bits per second, and until which second its course says so."""
+
 
 class _Varying:
-    """A link that varies: its course, the part that is there now, and until when."""
+    """A link that varies: its course, the part that is there now, and until when; who is told of it."""
 
-    __slots__ = ("course", "factor", "until_s")
+    __slots__ = ("course", "factor", "told", "until_s")
 
-    def __init__(self, course: Course) -> None:
-        self.course = course
+    def __init__(self, course: Course, told: Told) -> None:
+        self.course, self.told = course, told
         self.factor = 1.0
         self.until_s = -math.inf
 
@@ -40,11 +44,11 @@ class LinkRates:
         self._varying: dict[Resource, _Varying] = {}
         self._faults: dict[Resource, list[float]] = {}
 
-    def vary(self, link: Resource, course: Course) -> None:
-        """Let a link vary from now on; it has one course."""
+    def vary(self, link: Resource, course: Course, told: Told = lambda bits_per_s, until_s: None) -> None:
+        """Let a link vary from now on, and tell of it while something flows; it has one course."""
         assert link not in self._varying, f"{link.name} varies already"
         self._own.setdefault(link, link.capacity_bits_per_s)
-        self._varying[link] = _Varying(course)
+        self._varying[link] = _Varying(course, told)
         self._network.on_use = self._begin_use
         if self._network.is_used(link):
             self._begin_use(link)
@@ -63,7 +67,10 @@ class LinkRates:
     def _set(self, link: Resource) -> None:
         varying = self._varying.get(link)
         own = self._own[link] if varying is None else self._own[link] * varying.factor
-        self._network.set_capacity(link, own * math.prod(self._faults.get(link, ())))
+        bits_per_s = own * math.prod(self._faults.get(link, ()))
+        self._network.set_capacity(link, bits_per_s)
+        if varying is not None and varying.until_s > self._env.now:  # else its course is asked when it is used again
+            varying.told(bits_per_s, varying.until_s)
 
     def _begin_use(self, link: Resource) -> None:
         varying = self._varying.get(link)

@@ -114,11 +114,13 @@ class ObjectStore:
         *,
         purpose: str = "submit",
         retrying: Retrying = nullcontext,
+        landed: Callable[[StoredObject], object] = lambda _: None,
     ) -> Waiting:
         """Upload an object; a later put to the same key replaces it, with a new stamp.
 
         A process body: `stored = yield from store.put(...)`. Closing or interrupting it cuts the upload, and nothing
-        is stored. An upload that begins in an outage is tried again, and given up like a read.
+        is stored, unless its last byte has arrived. An upload that begins in an outage is tried again, and given up
+        like a read.
 
         Args:
             node: who uploads, and then owns the object.
@@ -128,6 +130,7 @@ class ObjectStore:
             charged_bytes: its size for the clock.
             purpose: what the event is to say, see `covsim.events.Transferred`.
             retrying: entered for as long as an attempt that failed costs.
+            landed: told of the object as stored when it lands, even if nobody waits for that any more.
 
         Returns:
             The object as stored, or None if the store refuses it for its size, every attempt fell into an outage, or
@@ -146,10 +149,16 @@ class ObjectStore:
         path = (uplink, *self._network.ways.between(uplink, self.ingress), self.ingress)
         transfer = self._start(request, path, charged_bytes, latency_s)
         # It lands by itself: who is interrupted at the instant of the last byte has uploaded the object all the same.
-        landed: list[StoredObject] = []
-        on_event(transfer.done, lambda done: landed.extend(self._land(request, data, charged_bytes, bool(done.value))))
+        stored: list[StoredObject] = []
+
+        def land(done: simpy.Event) -> None:
+            if done.value:
+                stored.append(self._stamp(node, key, data, charged_bytes))
+                landed(stored[0])
+
+        on_event(transfer.done, land)
         yield from _complete(transfer)
-        return landed[0] if landed else None
+        return stored[0] if stored else None
 
     def get(
         self,
@@ -356,14 +365,11 @@ class ObjectStore:
             bool(transfer.done.value),
         )
 
-    def _land(self, request: _Request, data: bytes, charged_bytes: float, complete: bool) -> list[StoredObject]:
-        """Stamp an object and show it, and wake who waits for it; nothing lands from an upload that was cut.
+    def _stamp(self, node: str, key: str, data: bytes, charged_bytes: float) -> StoredObject:
+        """Stamp an object and show it, and wake who waits for it.
 
         Who uploaded it is told of the whole object, whatever has become of it.
         """
-        return [self._stamp(request.node, request.key, data, charged_bytes)] if complete else []
-
-    def _stamp(self, node: str, key: str, data: bytes, charged_bytes: float) -> StoredObject:
         stamp_s = self._env.now + self.conditions.clock_ahead_s
         stored = StoredObject(key, node, data, charged_bytes, stamp_s)
         kept = self._what_is_kept(stored)

@@ -8,13 +8,27 @@ from typing import Any
 
 import pytest
 
-from covsim.behaviors import Behavior, behaviors
+from covsim.behaviors import Behavior, Copycat, behaviors
 from covsim.events import Event, NodeJoined, RoundSettled, RoundSkipped, Submitted, Trained
+from covsim.nodes.seam import Computed
 from covsim.record.checkers import all_checkers
-from covsim.scenario import Scenario, loads, population
+from covsim.scenario import Scenario, ScenarioError, loads, population
+from covsim.scenario.learning import Synthetic
 from covsim.scenario.resolve import resolved_text
+from covsim.simulation import Simulation
 
 EVERY = [pytest.param(part, id=kind) for kind, part in behaviors.items()]
+VARIANTS = [
+    *[pytest.param(part(), id=kind) for kind, part in behaviors.items()],
+    *[
+        pytest.param(part.model_validate({"reads": "observed", "until": 1.0}), id=f"{kind}-observed")
+        for kind, part in behaviors.items()
+        if "reads" in part.model_fields
+    ],
+    pytest.param(Copycat(shuffle=0.1), id="copycat-shuffle"),
+    pytest.param(Copycat(noise=0.5), id="copycat-noise"),
+    pytest.param(Copycat(scale=2.0), id="copycat-scale"),
+]
 
 
 def with_one(scenario: Scenario, behavior: Behavior, num_rounds: int = 3) -> Scenario:
@@ -84,3 +98,28 @@ def test_says_what_it_is(part: type[Behavior]) -> None:
     imported = {alias.name for node in ast.walk(source) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module or "" for node in ast.walk(source) if isinstance(node, ast.ImportFrom)}
     assert not {name.split(".")[0] for name in imported} & {"torch", "simpy"}
+
+
+@pytest.mark.parametrize("behavior", VARIANTS)
+def test_plays_without_tensors_or_says_at_load_that_it_cannot(behavior: Behavior, tiny: Scenario) -> None:
+    """Catches a script that fails in the middle of a timing-only run, and a refusal of one that would not.
+
+    The scenario that a copy makes has not been checked: what needs coordinates is let through and must fail there.
+    """
+    synthetic = tiny.model_copy(update={"learning": Synthetic()})
+    scenario = with_one(synthetic, behavior)
+    if behavior.needs_coordinates:
+        with pytest.raises(ScenarioError, match=r"cohorts.lazy.behavior: .* of cohort lazy .*learning: trained"):
+            loads(resolved_text(scenario))
+        with pytest.raises(ValueError, match="single numbers of an update"):
+            _play_untrained(scenario)
+    else:
+        _play_untrained(loads(resolved_text(scenario)))
+
+
+def _play_untrained(scenario: Scenario) -> None:
+    checkers = all_checkers(put_window_s=scenario.timeline.put_window)
+    simulation = Simulation(scenario, Computed(), [checker.observe for checker in checkers])
+    while not simulation.finished:
+        simulation.step()
+    simulation.finish()

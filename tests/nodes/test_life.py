@@ -124,6 +124,30 @@ def test_a_crash_cuts_what_is_under_way_and_the_peer_is_silent_until_it_is_back(
     assert [(event.time_s, event.round) for event in world.of(PeerCrashed)] == [(2450.0, 1)]
 
 
+@pytest.mark.parametrize("comes_first", ["crash", "last byte"])
+@pytest.mark.parametrize("more", [(), ("protocol: {kind: sparseloco, inner_steps: 3, k: 64, outer_delay: 1}",)])
+def test_a_crash_in_the_instant_of_an_uploads_last_byte(comes_first: str, more: tuple[str, ...]) -> None:
+    """What comes first within the instant decides: nothing lies there, or all of it and the submission is said.
+
+    Said by the peer that waited for it, it was never said here: others gathered what nobody had submitted.
+    """
+    world = World(*more).play()
+    landed_s = next(e.time_s for e in world.of(Transferred, "peer:2") if e.key == "round-1/uid-2")
+    world, set_s = World(*more), 0.0 if comes_first == "crash" else landed_s - 1.0
+    world.at(set_s, lambda: world.crash(2, landed_s, back_s=landed_s + 600)).play()
+    uploads = [e for e in world.of(Transferred, "peer:2") if e.key == "round-1/uid-2" and e.direction == "up"]
+    assert [(e.time_s, e.complete) for e in uploads] == [(landed_s, comes_first == "last byte")]
+    assert uploads[0].num_bytes == pytest.approx(1_989_513_180, rel=1e-6)  # counted once, as received or as lost
+    said = [e for e in world.of(Submitted, "peer:2") if e.round == 1]
+    entered = {e.node for e in world.of(Gathered) if e.round == 1 and 2 in e.uids}
+    if comes_first == "crash":
+        assert not said
+        assert not entered
+    else:
+        assert [(e.time_s, e.stored_s, e.on_time) for e in said] == [(landed_s, landed_s, True)]
+        assert {"validator:lead", "validator:second", "peer:0"} <= entered
+
+
 def test_a_crash_in_the_gather_cuts_all_its_downloads() -> None:
     """The places of a gather are processes of their own; left alone they would go on downloading for a dead peer."""
     world = World("cohorts: {honest: {share: rest, downlink: 200 Mb/s}}").crash(2, 2700.0).play()

@@ -14,6 +14,7 @@ from covsim.events import (
     Exchanged,
     Gathered,
     HeldOutMeasured,
+    LinkVaried,
     ListPublished,
     NodeJoined,
     OuterStepTaken,
@@ -97,6 +98,11 @@ BREAKS = {
         checkers.TimeNeverGoesBack(),
         broken(Submitted, stored_s=lambda event: event.time_s + 1.0),
         "stamp lies in the future",
+    ),
+    "a link carries more than its own rate": (
+        checkers.LinksAreNotExceeded(),
+        [*RUN, LinkVaried(last(RunStopped).time_s, "peer:3", "up", 1e12, 1e9)],
+        "more than the",
     ),
     "an upload becomes nothing": (
         checkers.BytesAreConserved(),

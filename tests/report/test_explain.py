@@ -108,6 +108,20 @@ def test_a_round_says_what_was_measured_and_what_moved(run_folder: Path) -> None
     assert f"weight {number(verdict['weight'])}" in line
 
 
+def test_the_story_tells_the_rank_of_each_evaluated_round(run_folder: Path) -> None:
+    """The place by gradient score among all of the match, in both forms of the story."""
+    verdicts = table(run_folder, "verdicts").query("validator == 'lead'")
+    verdicts = verdicts[verdicts["mu"] != verdicts["mu_before"]]
+    scored = verdicts[verdicts["gradient_score"].notna()]
+    best = scored.sort_values(["round", "gradient_score"]).groupby("round").tail(1)
+    for round, uid in best[["round", "uid"]].astype(int).to_numpy():
+        peer, players = read_peer(run_folder, uid), int((scored["round"] == round).sum())
+        told = " ".join(story(peer, "lead").split(f"\nround {round}: ")[1].split("\nround ")[0].split())
+        assert f"; rank 1 of {players}; rating " in told
+        assert f"rank 1 of {players} in the match, mu " in story_of_round(peer, round, "lead")
+    assert len(best) == 8
+
+
 def test_quiet_rounds_are_folded_and_their_pay_is_added(run_folder: Path, tmp_path: Path) -> None:
     uid = one_of(run_folder, HONEST)
     folder = changed(

@@ -333,3 +333,12 @@ def test_it_goes_on_from_its_tape_to_the_same_bits(play: Any, tmp_path: Path) ->
     found = [after for step in cuts if (after := resumed_at(scenario, tmp_path / f"tape-{step}", step)) is not None]
     assert len(found) >= 3
     assert set(found) == {(digest.clock, digest.learning)}
+
+
+def test_a_smaller_batch_is_refused_where_nobody_is_cut() -> None:
+    """An asynchronous protocol lets all steps end. Catches a policy that is read and has no effect."""
+    protocol = next(line for line in ONE_IS_SLOW.splitlines() if line.startswith("protocol"))
+    asynchronous = {protocol: "protocol: {kind: async_diloco, inner_steps: 4}"}
+    loads(changed(slow=", when_slow: late", **asynchronous))
+    with pytest.raises(ScenarioError, match=r"cohorts.slow.when_slow: async_diloco cuts nobody when a window closes"):
+        loads(changed(slow=", when_slow: smaller_batch", **asynchronous))

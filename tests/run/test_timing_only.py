@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from scripted import with_scripts
 
+from covsim.behaviors.base import Script
 from covsim.events import (
     Digest,
     Evaluated,
@@ -155,10 +157,23 @@ def test_sketches_are_vectors() -> None:
 
 
 def test_what_needs_single_coordinates_is_refused(tiny: Scenario) -> None:
-    """In one line that says what to do. Catches a run that goes on with nonsense."""
-    scenario = changed(tiny, "learning=synthetic", "cohorts.flippers.behavior=norm_stuffing")
+    """In one line that says what to do, of a script that does not say so. Catches a run that goes on with nonsense."""
+    scenario = with_scripts(changed(tiny, "learning=synthetic"), {"flippers": loudest_only}, rounds=1)
     with pytest.raises(ValueError, match=r"single numbers of an update.*learning: synthetic"):
         played(scenario)
+
+
+def loudest_only(peer: Any) -> Script:
+    """A user's own script, which does not state that it looks at coordinates."""
+    update = yield from peer.train(peer.assigned_batches())
+    yield from peer.submit(update.map(lambda vector: vector * (vector.abs() > vector.abs().mean())))
+    yield from peer.sync()
+
+
+def test_what_says_that_it_needs_them_is_refused_when_read(tiny: Scenario) -> None:
+    """With the cohort and a way out. Catches a check that comes after minutes of a run."""
+    with pytest.raises(ScenarioError, match=r"norm_stuffing of cohort flippers .*learning: trained.*sign_flip"):
+        changed(tiny, "learning=synthetic", "cohorts.flippers.behavior=norm_stuffing")
 
 
 def test_the_mean_of_others_is_not(tiny: Scenario) -> None:

@@ -92,6 +92,52 @@ def test_nonsense_is_an_error_at_load(change: str, complaint: str) -> None:
             "network.regions.us is not used: nobody is in us",
         ),
         (
+            ["store.region=eu", "cohorts.honest.region=us", "network.trunks={eu: {uss: 1 Gb/s}}"],
+            "network.trunks.eu.uss is not used: nobody is in uss",
+        ),
+        (
+            [
+                "store.region=eu",
+                "cohorts.honest.region=us",
+                "cohorts.lazy.region=asia",
+                "network.trunks={us: {asia: 1 Gb/s, eu: 10 Gb/s}}",
+            ],
+            "network.trunks.us.asia is not used: nothing goes but to and from eu, where the store is",
+        ),
+        (
+            [
+                "~timeline",
+                "+timeline={kind: barrier, put_window: 180 s}",
+                "topology=ring",
+                "selection=all",
+                "cohorts.honest.region=us",
+                "network.trunks={us: {asia: 1 Gb/s}}",
+            ],
+            "network.trunks.us.asia is not used: nobody is in asia",
+        ),
+        (
+            ["store.region=eu", "cohorts.honest.region=us", "network.latencies={eu: {us: 40 s}}"],
+            "18 of 24 peers can never land: 1.99 GB takes 185 s at 110 Mb/s, the put window is 180 s",
+        ),
+        (
+            ["network.latency=20 s", "network.jitter={kind: lognormal, sigma: 1.2}"],
+            "24 of 24 peers can never land: 1.99 GB takes 186 s at 110 Mb/s, the put window is 180 s",
+        ),
+        (
+            ["network.jitter={kind: uniform, most: 40 s}", "network.request_overhead=16 s"],
+            "24 of 24 peers can never land: 1.99 GB takes 181 s at 110 Mb/s, the put window is 180 s",
+        ),
+        (
+            [
+                "store.ranges={size: 64 MB, parallel: 8}",
+                "network.request_overhead=10 s",
+                "timeline.gather_timeout=290 s",
+                "cohorts.honest.uplink=1 Gb/s",
+            ],
+            "24 of 24 peers cannot finish a full gather: 8 x 1.99 GB take 295 s at 500 Mb/s, "
+            "it is given up after 290 s",
+        ),
+        (
             ["network.request_overhead=60 s", "timeline.put_window=60 s"],
             "a request takes 60 s from the farthest place, the put window is 60 s",
         ),
@@ -123,6 +169,7 @@ def test_what_works_is_not_warned_of() -> None:
     changes: list[Any] = [
         "store.region=eu",
         "cohorts.honest.region=us",
+        "network.trunks={us: {eu: 10 Gb/s}}",
         "network.regions={us: {uplink: 10 Gb/s}}",
         "network.latencies={eu: {us: 40 ms}}",
         "store.rate_limit=100",

@@ -12,10 +12,12 @@ import pytest
 from besieged import BESIEGED
 from command import covsim
 
-from covsim.events import Event, NodeJoined, Submitted, Trained
-from covsim.record.runner import CannotResume, Run, run
+from covsim.events import CaughtUp, Event, NodeJoined, Submitted, Trained
+from covsim.nodes.seam import Computed
+from covsim.record.runner import CannotResume, Run, run, scenario_of
 from covsim.scenario import Scenario, ScenarioError, clean_twin, loads, population, resolved_text, run_id, with_seed
 from covsim.scenario.twins import cheaters, with_peer
+from covsim.simulation import Simulation
 from covsim.sweep.attribution import FILE, CannotAttribute, attribute
 
 Play = Callable[..., tuple[list[Event], object]]
@@ -173,6 +175,52 @@ def test_over_seeds_the_peer_keeps_its_place_in_its_cohort(besieged: Scenario, d
         values.append(both[0] - both[1])
     assert loss.changed == pytest.approx(sum(values) / 2)
     assert loss.half_width == pytest.approx(12.7062 * abs(values[0] - values[1]) / 2, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def restarted(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two peers with a short patience take new uids, one after the other."""
+    restarters = "{count: 2, behavior: {kind: restarter, share: 100 %, below: 100 %, hopes: 2}}"
+    text = BESIEGED.replace("{count: 2, behavior: {kind: sign_flip, scale: 2}}", restarters)
+    scenario = loads(text.replace("stop: {rounds: 6}", "stop: {rounds: 8}"))
+    return run(scenario, resolved_text(scenario), tmp_path_factory.mktemp("results"))
+
+
+def test_a_peer_is_all_the_uids_that_it_had(restarted: Run) -> None:
+    """Whichever is asked for. Catches tokens of a second name that are counted for the rest of the cohort, or lost."""
+    peers = pd.read_parquet(restarted.folder / "peers.parquet")
+    by_first = peers.groupby("first_uid")["uid"].unique()
+    first, own = next((int(first), sorted(map(int, own))) for first, own in by_first.items() if len(own) > 1)
+    assert first == own[0]
+    assert len(set(peers["first_uid"])) == 6, "there are six people"
+    found = attribute(restarted.folder, first, jobs=0)
+    assert (found.uid, found.uids, found.all_uids) == (first, (first,), (tuple(own),))
+    prices = {price.figure: price for price in found.prices}
+    mine = peers[peers["uid"].isin(own)]
+    assert mine.loc[mine["uid"] != first, "payout"].sum() > 0, "the later uids are paid"
+    assert prices["tokens, the peer"].was == pytest.approx(mine["payout"].sum())
+    assert prices["rounds contributed, the peer"].was == mine["contributed"].sum() > 0
+    assert (prices["uids, the peer"].was, prices["uids, the peer"].would_be) == (len(own), 1)
+    lines = ["tokens, the peer", "tokens, honest", "tokens, flippers but for it"]
+    assert sum(prices[line].was or 0 for line in lines) == pytest.approx(peers["payout"].sum())
+    for later in own[1:]:
+        again = attribute(restarted.folder, later, jobs=0)
+        assert (again.uid, again.prices) == (first, found.prices)
+
+
+def test_whose_a_uid_is_agrees_with_what_the_run_tells(restarted: Run) -> None:
+    """Who registers again takes its theta along, which an event says. Catches uids that go to somebody alike."""
+    scenario = scenario_of(restarted.folder)
+    events: list[Event] = []
+    simulation = Simulation(scenario, Computed(), (events.append,))
+    while not simulation.finished:
+        simulation.step()
+    taken = [(e.provider, e.node) for e in events if isinstance(e, CaughtUp) and e.provider.startswith("peer:")]
+    first_of = pd.read_parquet(restarted.folder / "peers.parquet").groupby("uid")["first_uid"].first()
+    assert len(taken) >= 4
+    assert len({first_of[int(before[5:])] for before, _ in taken}) == 2
+    for before, after in taken:
+        assert first_of[int(before[5:])] == first_of[int(after[5:])]
 
 
 def test_what_cannot_be_attributed_is_said(besieged: Scenario, done: Run, tmp_path: Path) -> None:

@@ -131,6 +131,15 @@ def test_uniform_jitter_adds_up_to_a_limit():
     assert [UniformJitter(most="20 ms").of(0.05, drawn) for drawn in (0, 0.5)] == pytest.approx([0.05, 0.06])
 
 
+def test_the_mean_of_jitter_is_that_of_what_it_draws():
+    """Against the mean over all numbers that can be drawn. Catches a median that is taken for a mean."""
+    drawn = [(number + 0.5) / 100_000 for number in range(100_000)]
+    for jitter in (LognormalJitter(sigma=0.8), UniformJitter(most="200 ms")):
+        assert jitter.mean_of(0.05) == pytest.approx(statistics.fmean(jitter.of(0.05, x) for x in drawn), rel=1e-3)
+        network = NetworkSettings(latencies={"eu": {"us": "50 ms"}}, jitter=jitter, request_overhead="1 s")
+        assert network.request_between("us", "eu") == pytest.approx(1 + jitter.mean_of(0.05))
+
+
 def test_requests_differ_by_jitter_and_the_same_run_has_the_same():
     def ends():
         stage = Stage({"latency": "250 ms", "jitter": {"kind": "lognormal", "sigma": 0.5}})

@@ -309,13 +309,16 @@ def test_an_interrupt_at_the_instant_of_the_last_byte_comes_too_late():
     assert stage.store.stat("cut") is None
 
     stage = Stage()
-    uploading = stage.put("peer:3", "landed", 4)
+    told = []
+    script = stage.store.put("peer:3", Resource("up", 8 * MB), "landed", b"", 4 * MB, landed=told.append)
+    uploading = stage.play(script, "peer:3", 0.0)
     uploading.defused = True
     stage.env.run(until=4)
     stage.at(4.25, cut)  # behind it, when every byte has arrived
     stage.env.run()
     assert isinstance(uploading.value, simpy.Interrupt)
     assert stage.store.stat("landed").stored_s == 4.25
+    assert told == [stage.store.stat("landed")]  # nobody waits any more, but it was uploaded
     assert [event.complete for event in stage.events] == [True]
 
 

@@ -103,6 +103,35 @@ def test_only_links_in_use_make_events():
     assert steps_taken < 60
 
 
+def test_what_it_carries_is_told_while_it_is_used_and_when_a_fault_changes_it():
+    # 1 MB/s to 4 s, half to 20 s: used in [0, 6) and from 30 s on, slowed to a half of that in [2, 3) and [35, 36).
+    env = simpy.Environment()
+    network = Network(env, NetworkSettings())
+    rates, link = LinkRates(env, network), Resource("link", 8 * MB)
+    told = []
+    course = course_of(steps((4, 0.5), (20, 0.25)))
+    rates.vary(link, course, lambda bits_per_s, until_s: told.append((env.now, bits_per_s / MB, until_s)))
+
+    def play():
+        yield network.transfer((link,), 4.5 * MB).done
+        yield env.timeout(30 - env.now)
+        yield network.transfer((link,), 2 * MB).done
+
+    def strike():
+        for begins_s in (2, 35):
+            yield env.timeout(begins_s - env.now)
+            rates.slow(link, 0.5)
+            yield env.timeout(1)
+            rates.restore(link, 0.5)
+
+    env.process(play())
+    env.process(strike())
+    env.run()
+    first = [(0, 8, 4), (2, 4, 4), (3, 8, 4), (4, 4, 20)]
+    second = [(30, 2, math.inf), (35, 1, math.inf), (36, 2, math.inf)]
+    assert told == [pytest.approx(row) for row in first + second]
+
+
 def test_a_link_that_is_used_again_at_the_very_instant_of_a_change_is_up_to_date():
     # The transfer ends at 4 s, where the link changes, and the next begins there.
     env = simpy.Environment()

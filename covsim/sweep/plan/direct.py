@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ from covsim.scenario.schema import Scenario
 from covsim.sweep.plan.sharing import Floats
 from covsim.world.fairness import Resource
 from covsim.world.latency import Ways
-from covsim.world.topology import Flow, Latency, Member
+from covsim.world.phases import phase_seconds
+from covsim.world.topology import Latency, Member
 
 
 @dataclass(frozen=True)
@@ -63,27 +63,10 @@ def direct_exchange(scenario: Scenario, peers: Sequence[PeerSpec], uplink: Float
     for group in scenario.topology.groups(members, lambda name: streams.uniform("plan", name)):
         taken = [places[member.name] for member in group]
         for phase in scenario.topology.phases(group, latency, sums):
-            wait_s, full_s = _phase(phase, ways)
+            wait_s, full_s = phase_seconds(phase, ways)
             numbers[0, taken] += wait_s
             numbers[1, taken] += full_s
             for flow in phase:
                 numbers[2, [places[x] for x in flow.senders]] += flow.num_bytes
                 numbers[3, [places[x] for x in flow.receivers]] += flow.num_bytes
     return Direct(numbers[0], numbers[1], numbers[2], numbers[3])
-
-
-def _phase(phase: Sequence[Flow], ways: Ways) -> tuple[float, float]:
-    """Seconds of latency, and seconds of the fullest link for payloads of one byte."""
-    load: dict[Resource, float] = defaultdict(float)
-    for flow in phase:
-        for link in _path(flow, ways):
-            load[link] += flow.num_bytes * 8
-    full_s = max(bits / link.capacity_bits_per_s for link, bits in load.items())
-    return max(flow.latency_s for flow in phase), full_s
-
-
-def _path(flow: Flow, ways: Ways) -> set[Resource]:
-    """The links of a flow and those between regions on its way, each once."""
-    links = flow.path  # in pairs, up and down, of the members in their order
-    hops = [(links[place], links[(place + 3) % len(links)]) for place in range(0, len(links), 2)]
-    return {*links, *(link for source, sink in hops for link in ways.between(source, sink))}

@@ -14,6 +14,7 @@ from covsim.protocol.codec import payload_bytes
 from covsim.randomness import Streams
 from covsim.scenario.deployment import Groups, num_parameters
 from covsim.scenario.population import PeerSpec, population
+from covsim.scenario.preflight_network import request_s
 from covsim.scenario.schema import Scenario
 from covsim.sweep.plan.direct import Direct, direct_exchange
 from covsim.sweep.plan.sharing import Flags, Floats, Shared
@@ -56,7 +57,7 @@ class Setting:
         payload_bytes: of a regular payload; a round's is `size_shares` [S] times that, where fragments take turns.
         step_s: seconds of an inner step [S, P], preempted time among them.
         uplink, downlink: what a link carries [S, P].
-        wait_s: of one request, latency and overhead [P].
+        wait_s: of one request, mean latency and overhead [P].
         up_shared, down_shared: links between regions, and the store's own as the last one.
         barrier: opens the windows; None where the calendar does.
         never_cut: whether a peer ends all its steps, however late [P].
@@ -287,8 +288,7 @@ class _Paths:
         of_region = {region: Resource(str(region), math.inf) for region in set(regions)}
         for region, link in of_region.items():
             ways.place(link, region)
-        overhead_s = scenario.network.request_overhead
-        self.wait_s = np.array([ways.latency_s(of_region[region], store) + overhead_s for region in regions])
+        self.wait_s = np.array([request_s(scenario, region) for region in regions])
         everybody = np.ones(len(peers), dtype=bool)
         settings = scenario.store
         up = [ways.between(of_region[region], store) for region in regions]
