@@ -15,7 +15,15 @@ from covsim.scenario import ScenarioError
 from covsim.sweep.retime import over
 
 OK, BAD_INPUT = 0, 2
-SHOWN = ("learning", "loss.final", "time.compute_utilization", "time.communication_s_per_round", "late_share", "why")
+SHOWN = (
+    "learning",
+    "cpu_s",
+    "loss.final",
+    "time.compute_utilization",
+    "time.communication_s_per_round",
+    "late_share",
+    "why",
+)
 
 
 def retime(folder: Path, settings: list[str], out: Path | None) -> int:

@@ -511,8 +511,7 @@ class Digest:
     def __init__(self) -> None:
         self._clock = hashlib.sha256()
         self._learning = hashlib.sha256()
-        self._packers: dict[type[Event], tuple[_Pack, _Pack]] = {}
-        self._rows: dict[type[Event], tuple[_PackAll, _PackAll]] = {}
+        self._packers, self._rows = _PACKERS, _ROW_PACKERS
         self._waiting: list[Event] = []  # hashed in one go, which changes no digest
         self._num_hashed = 0
 
@@ -590,6 +589,8 @@ class Digest:
 _Pack = Callable[[Any], bytes] | None
 _PackAll = Callable[[Sequence[Sequence[Any]]], list[bytes]]
 _BATCH = 1024
+_PACKERS: dict[type[Event], tuple[_Pack, _Pack]] = {}  # of events, by type; compiled once for all digests
+_ROW_PACKERS: dict[type[Event], tuple[_PackAll, _PackAll]] = {}  # the same for rows
 
 
 def _places(kind: type[Event], learned: bool) -> list[int]:

@@ -21,6 +21,7 @@ class Streams:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._patterns: dict[tuple[type, ...], str] = {}  # of addresses, by the types of their labels
 
     def numpy(self, *labels: Label) -> np.random.Generator:
         """A fresh numpy generator for this address."""
@@ -39,5 +40,10 @@ class Streams:
         return int.from_bytes(self._digest(labels)[:7], "little") / 2.0**56
 
     def _digest(self, labels: tuple[Label, ...]) -> bytes:
-        address = "\x1f".join([f"{type(label).__name__}:{label}" for label in (self.seed, *labels)])
+        kinds = tuple(map(type, labels))
+        pattern = self._patterns.get(kinds)
+        if pattern is None:
+            named = [f"{kind.__name__}:%s" for kind in (type(self.seed), *kinds)]
+            pattern = self._patterns[kinds] = "\x1f".join(named)
+        address = pattern % (self.seed, *labels)
         return hashlib.blake2b(address.encode(), digest_size=16).digest()

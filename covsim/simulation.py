@@ -15,6 +15,7 @@ from torch import Tensor
 
 from covsim.behaviors.base import ValidatorBehavior
 from covsim.chain.extrinsics import CloseRun
+from covsim.chain.signatures import Signatures
 from covsim.events import (
     HeldOutMeasured,
     NodeJoined,
@@ -71,6 +72,7 @@ class Simulation:
         seam: answers the clock's questions to the tensors; `nodes.seam.Computed()` keeps no tape.
         observers: see every event, in order.
         learning: what answers for training instead of what the scenario says: the records of an earlier run.
+        signatures: what accounts have signed before, where many executions say the same and no ledger is written.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Simulation:
         seam: Seam,
         observers: Sequence[Observer | Sorted] = (),
         learning: Learning | None = None,
+        signatures: Signatures | None = None,
     ) -> None:
         self.scenario = scenario
         self.env = simpy.Environment()
@@ -95,7 +98,7 @@ class Simulation:
         self._emit = self._backlog.emit if self._backlog else Observers((*observers, *own)).emit
         self._streams = Streams(scenario.seed)
         self._take_learning(learning or _learning(scenario, self._streams, seam.replaying))
-        self._build_world(seam)
+        self._build_world(seam, signatures)
         self._build_nodes()
         self._announce()
 
@@ -193,7 +196,7 @@ class Simulation:
         self.plan = self.exchange.plan
         self._encoder = Encoder(self.trainer, self.exchange)
 
-    def _build_world(self, seam: Seam) -> None:
+    def _build_world(self, seam: Seam, signatures: Signatures | None) -> None:
         scenario = self.scenario
         clock = timeline_with_faults(scenario).clock(self.env)
         clock.on_open(lambda window: self._open_window(clock, window))
@@ -216,7 +219,7 @@ class Simulation:
                 wanted=_can_miss_rounds(scenario),
             ),
             roster=Roster(self._specs, first_free=scenario.peers),
-            chain=ChainNode(self.env, clock, scenario.chain, self._streams, self._emit),
+            chain=ChainNode(self.env, clock, scenario.chain, self._streams, self._emit, signatures),
             purses=self.purses,
             streams=self._streams,
             seam=seam,
@@ -261,6 +264,7 @@ class Simulation:
             held_out_every=scenario.data.held_out_every,
             honest=commons.roster.honest,
             cohorts=commons.roster.cohorts,
+            judge_of=self.learning.judge_of,
         )
         self.validators = [
             Validator(

@@ -35,6 +35,7 @@ from covsim.chain.extrinsics import (
 )
 from covsim.chain.ledger import Block, Epoch, Sealed
 from covsim.chain.settings import ChainSettings
+from covsim.chain.signatures import Signatures
 from covsim.chain.slots import Holder, Slots
 from covsim.chain.stances import HIGHEST, Commitment, Stances
 
@@ -60,9 +61,11 @@ class Chain:
     Args:
         settings: the `chain:` section.
         seed: makes the key of the authority that signs blocks.
+        signatures: those that were checked before, if anybody keeps them; then nobody keeps the ledger, and its blocks
+            bear none.
     """
 
-    def __init__(self, settings: ChainSettings, seed: int) -> None:
+    def __init__(self, settings: ChainSettings, seed: int, signatures: Signatures | None = None) -> None:
         self.settings = settings
         self.slots = Slots(settings.slots, settings.immunity)
         self.stances = Stances()
@@ -70,7 +73,8 @@ class Chain:
         self.epochs: list[Epoch] = []
         self.balances: dict[str, float] = defaultdict(float)  # tokens earned, by public key
         self.spent: dict[str, float] = defaultdict(float)  # tokens paid for slots, by public key
-        self._authority = Account.derive(seed, ledger.AUTHORITY)
+        self._authority = Account.derive(seed, ledger.AUTHORITY) if signatures is None else None
+        self._signatures = signatures
         self._nonces: dict[str, int] = defaultdict(int)
         self._paid_until = 0
         self._waiting: list[Signed] = []
@@ -143,7 +147,8 @@ class Chain:
 
     def _check_signature(self, signed: Signed) -> None:
         """Who signs with the next nonce has used it up, whatever becomes of the call."""
-        if not signed.is_genuine:
+        known = self._signatures
+        if not (signed.is_genuine if known is None else known.is_genuine(signed)):
             raise Refused("the signature does not fit")
         if isinstance(signed.call, RevealWeights):
             return  # it repeats the nonce of its commitment

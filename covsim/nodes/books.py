@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol, final
 
 import simpy
 
@@ -24,11 +25,44 @@ from covsim.randomness import Streams
 from covsim.world.clock import Clock
 
 
+class Judge(Protocol):
+    """Judges a validator's windows; see `gauntlet.judge`."""
+
+    def judged(
+        self,
+        settings: GauntletSettings,
+        standings: Standings,
+        evidence: Sequence[Evidence],
+        *,
+        round: int,
+        active: Collection[int],
+        places: tuple[int, int],
+        lots: Callable[[int], float],
+    ) -> Judgement:
+        """One window judged. Of its verdicts nobody reads the stamps in their evidence."""
+
+    def logged(self, round: int, judgement: Judgement, places: tuple[int, int]) -> LogVerdicts:
+        """The extrinsic from which everybody can compute the validator's weights."""
+
+
+@final
+class Gauntlet:
+    """Judges by the rules, every window anew."""
+
+    judged = staticmethod(judge)
+
+    @staticmethod
+    def logged(round: int, judgement: Judgement, places: tuple[int, int]) -> LogVerdicts:
+        """All final scores, and the verdicts."""
+        return _logged(round, judgement, places)
+
+
 @dataclass(frozen=True)
 class Office:
     """What all validators share when they keep their books.
 
-    Asynchronous plans expect nobody in particular in a round (`expects_everybody` is False).
+    Asynchronous plans expect nobody in particular in a round (`expects_everybody` is False). `judge_of` gives a
+    validator what judges for it.
     """
 
     env: simpy.Environment
@@ -40,6 +74,7 @@ class Office:
     rules: GauntletSettings
     selection: Selection
     expects_everybody: bool
+    judge_of: Callable[[str], Judge] = lambda label: Gauntlet()
 
 
 class Books:
@@ -57,6 +92,7 @@ class Books:
         self._label = label
         self._name = f"validator:{label}"
         self._rank = rank
+        self._judge = office.judge_of(label)
         self._weights_set = -1  # the round after which weights were last handed to the chain
         self._last_seen: dict[int, int] = {}
         self._heard: tuple[int, set[int]] = (-1, set())  # a round, and whose payloads for it lay there
@@ -96,7 +132,7 @@ class Books:
         """Judge a round and say so: verdicts, what everybody is worth, what each rule could do; log it on chain."""
         office = self._office
         places = office.selection.places(len(active))
-        judgement = judge(
+        judgement = self._judge.judged(
             office.rules,
             self.standings,
             evidence,
@@ -107,8 +143,10 @@ class Books:
         )
         self.standings, self.weights = judgement.standings, dict(judgement.weights)
         now_s = office.env.now
+        seen = {row.uid: row for row in evidence}
         for verdict in judgement.verdicts:
-            office.emit(_evaluated(now_s, self._label, round, verdict))
+            stamps = seen.get(verdict.evidence.uid, verdict.evidence)
+            office.emit(_evaluated(now_s, self._label, round, verdict, stamps))
         office.emit(
             Scored(
                 time_s=now_s,
@@ -125,7 +163,7 @@ class Books:
         for entry in judgement.coverage:
             office.emit(RuleApplied(now_s, self._label, round, entry.rule, entry.eligible, entry.fired))
         if "verdicts" in office.chain.settings.log:
-            office.chain.submit(self._name, _logged(round, judgement, places))
+            office.chain.submit(self._name, self._judge.logged(round, judgement, places))
 
     def pay_equally(self, round: int, uids: Collection[int]) -> None:
         """Find all of these peers worth the same, and nobody else worth anything, without a look at their work."""
@@ -192,7 +230,7 @@ def _logged(round: int, judgement: Judgement, places: tuple[int, int]) -> LogVer
     )
 
 
-def _evaluated(time_s: float, label: str, round: int, verdict: Verdict) -> Evaluated:
+def _evaluated(time_s: float, label: str, round: int, verdict: Verdict, stamps: Evidence) -> Evaluated:
     evidence, before, after = verdict.evidence, verdict.before, verdict.standing
     return Evaluated(
         time_s=time_s,
@@ -200,8 +238,8 @@ def _evaluated(time_s: float, label: str, round: int, verdict: Verdict) -> Evalu
         uid=evidence.uid,
         round=round,
         status=evidence.status,
-        stored_s=evidence.stored_s,
-        previous_stored_s=evidence.previous_stored_s,
+        stored_s=stamps.stored_s,
+        previous_stored_s=stamps.previous_stored_s,
         problem=evidence.problem,
         evaluated=evidence.evaluated,
         on_gather_list=evidence.on_gather_list,
@@ -213,7 +251,7 @@ def _evaluated(time_s: float, label: str, round: int, verdict: Verdict) -> Evalu
         random_after=evidence.random_after,
         overlap=evidence.overlap,
         overlap_with=evidence.overlap_with,
-        overlap_stored_s=evidence.overlap_stored_s,
+        overlap_stored_s=stamps.overlap_stored_s,
         steps_behind=evidence.steps_behind,
         gradient_score=verdict.gradient_score,
         indicator=verdict.indicator,

@@ -27,6 +27,7 @@ from covsim.chain.extrinsics import (
 )
 from covsim.chain.ledger import Epoch, Sealed
 from covsim.chain.settings import ChainSettings
+from covsim.chain.signatures import Signatures
 from covsim.chain.stances import quantized
 from covsim.events import BlockSealed, Deregistered, EpochSettled, Event, Registered
 from covsim.randomness import Streams
@@ -53,6 +54,7 @@ class ChainNode:
         settings: the `chain:` section.
         streams: the seed of the accounts' keys, and of the salts of commits.
         emit: takes the chain's events.
+        signatures: those that were made and checked before, if anybody keeps them.
     """
 
     def __init__(
@@ -62,9 +64,12 @@ class ChainNode:
         settings: ChainSettings,
         streams: Streams,
         emit: Callable[[Event], None],
+        signatures: Signatures | None = None,
     ) -> None:
         self.settings = settings
-        self.chain = Chain(settings, streams.seed)
+        self.chain = Chain(settings, streams.seed, signatures)
+        self._sign = sign if signatures is None else signatures.sign
+        self._account = Account.derive if signatures is None else signatures.account
         self._env, self._clock, self._streams, self._emit = env, clock, streams, emit
         self._accounts: dict[str, Account] = {}
         self._members: dict[str, Member] = {}  # by public key
@@ -155,7 +160,7 @@ class ChainNode:
         reveal = RevealWeights(round, entries, salt=f"{self._streams.uniform('salt', node, round):.17g}")
         commit = CommitWeights(round, reveal.digest)
         signed = self._signed(node, commit)
-        shown = sign(self._accounts[node], signed.nonce, reveal)
+        shown = self._sign(self._accounts[node], signed.nonce, reveal)
         self.chain.submit_sealed(signed, shown, self._next_height)
         self._wake()
 
@@ -247,9 +252,8 @@ class ChainNode:
         )
 
     def _join(self, member: Member) -> None:
-        account = Account.derive(self._streams.seed, member.node)
+        account = self._accounts[member.node] = self._account(self._streams.seed, member.node)
         self._num_joined += 1
-        self._accounts[member.node] = account
         self._members.pop(account.public, None)
         self._members[account.public] = member  # in the order in which they asked last
         self.chain.submit(self._signed(member.node, Register(member.node, member.role, member.stake)))
@@ -259,7 +263,7 @@ class ChainNode:
     def _signed(self, node: str, call: Call) -> Signed:
         nonce = self._nonces.get(node, 0)
         self._nonces[node] = nonce + 1
-        return sign(self._accounts[node], nonce, call)
+        return self._sign(self._accounts[node], nonce, call)
 
 
 def peer_name(uid: int) -> str:

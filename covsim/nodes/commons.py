@@ -168,13 +168,16 @@ class DecodedPayloads:
     def __init__(self, exchange: Exchanges) -> None:
         self._exchange = exchange
         self._known: dict[tuple[int, str, bool], Decoded | InvalidPayload] = {}
+        self._sha256: dict[bytes, str] = {}  # of the payloads of late: many nodes read the same one
 
     def read(self, payload: bytes, round: int, allow_missing: bool = False) -> tuple[str, Decoded]:
         """The sha256 of a payload and what it says as a payload of this round.
 
         Raises InvalidPayload; with `allow_missing` not for tensors that are left out.
         """
-        sha256 = hashlib.sha256(payload).hexdigest()
+        sha256 = self._sha256.get(payload)
+        if sha256 is None:
+            sha256 = self._sha256[payload] = hashlib.sha256(payload).hexdigest()
         key = (round, sha256, allow_missing)
         decoded = self._known.get(key)
         if decoded is None:
@@ -191,4 +194,5 @@ class DecodedPayloads:
 
     def forget_before(self, round: int) -> None:
         """Drop what was decoded for earlier rounds."""
+        self._sha256.clear()
         self._known = {key: decoded for key, decoded in self._known.items() if key[0] >= round}

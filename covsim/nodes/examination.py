@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from covsim.gauntlet.loss_score import LossEvidence
 from covsim.gauntlet.selection import Selection
 from covsim.gauntlet.settings import GauntletSettings
 from covsim.nodes.board import GatherList
+from covsim.nodes.books import Judge
 from covsim.nodes.commons import Commons, object_key
 from covsim.nodes.gather import Gather, Submission
 from covsim.nodes.learning import Measures, Stride, Trial
@@ -34,6 +35,7 @@ class Examination:
     held_out_every: int
     honest: Collection[int]
     cohorts: Mapping[str, tuple[int, ...]]
+    judge_of: Callable[[str], Judge]
 
 
 @dataclass

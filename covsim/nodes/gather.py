@@ -15,6 +15,7 @@ import simpy
 from covsim.events import Gathered
 from covsim.nodes.board import GatherList
 from covsim.nodes.commons import Commons, object_key
+from covsim.nodes.side_by_side import SideBySide
 from covsim.nodes.spent import Spent
 from covsim.protocol.base import Decoded, InvalidPayload
 from covsim.protocol.lineage import Lineage
@@ -53,15 +54,12 @@ class Gather:
         env = self.commons.env
         started_s = env.now
         reserves = iter(self.wanted.reserve)
-        places = [env.process(self._fill_place(uid, reserves, started_s)) for uid in self.wanted.selected]
-        filled = env.all_of(places)
+        places = SideBySide(env, [self._fill_place(uid, reserves, started_s) for uid in self.wanted.selected])
         try:
-            yield filled | env.timeout(self.commons.gather_timeout_s)
-            self.aborted = not filled.processed
+            yield places.done | env.timeout(self.commons.gather_timeout_s)
+            self.aborted = not places.done.processed
         finally:  # the timeout, or a crash of the node
-            for place in places:
-                if place.is_alive:
-                    place.interrupt("gather given up")
+            places.interrupt()
         enter = not self.aborted and not self._lacks_quorum
         entered = tuple(self.submissions[uid] for uid in sorted(self.submissions)) if enter else ()
         self.commons.emit(
@@ -104,11 +102,17 @@ class Gather:
         commons = self.commons
         key = object_key(self.round, uid)
         self.asked.append(uid)
-        with self.spent.on("idle_arrival_s", commons.env):
-            yield from wait_for_object(commons, key, commons.clock.put_closes_at(self.round + 1), started_s, self.node)
         stored = commons.store.stat(key, self.node)
+        if stored is not None:
+            self.spent.settle(commons.env.now)
+        else:
+            closes_s = commons.clock.put_closes_at(self.round + 1)
+            with self.spent.on("idle_arrival_s", commons.env):
+                yield from wait_for_object(commons, key, closes_s, started_s, self.node)
+            stored = commons.store.stat(key, self.node)
         if stored is None or not commons.on_time(stored, self.round):
             return False
+        seen = stored
         if uid != self.own_uid:  # a peer has its own payload at hand
             with self.spent.on("download_s", commons.env):
                 stored = yield from commons.store.get(
@@ -118,7 +122,7 @@ class Gather:
                     purpose="gather",
                     retrying=lambda: self.spent.instead("download_s", "idle_retry_s", commons.env),
                 )
-        if stored is None or not commons.on_time(stored, self.round):  # it may have been overwritten since
+        if stored is None or not (stored is seen or commons.on_time(stored, self.round)):  # overwritten since
             return False
         try:
             sha256, decoded = commons.decoded.read(

@@ -18,6 +18,7 @@ from covsim.gauntlet.loss_score import LossEvidence
 from covsim.learning.corpus import Batches
 from covsim.learning.tasks import Task
 from covsim.learning.update import Update
+from covsim.nodes.books import Gauntlet, Judge
 from covsim.protocol.base import Claims, Decoded
 from covsim.protocol.forgery import Flaw
 from covsim.protocol.lineage import Lineage, Lineages
@@ -188,6 +189,7 @@ class Learning:
         weights: the parameters [N] of a history, on the CPU; None where there are none.
         tokens_are_bytes: whether a loss per token is one per byte.
         bigram_nats: gives the loss of the text's own bigrams; None where it says nothing.
+        judge_of: gives a validator what makes judgements of its evidence.
     """
 
     trainer: Trains
@@ -197,6 +199,7 @@ class Learning:
     weights: Callable[[Lineage], Tensor | None]
     tokens_are_bytes: bool
     bigram_nats: Callable[[], float | None]
+    judge_of: Callable[[str], Judge] = lambda label: Gauntlet()
 
     def content(self, lineage: Lineage) -> bytes:
         """What identifies the end of a history: its parameters as little-endian float32, or its name."""

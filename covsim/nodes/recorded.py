@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
+from covsim.chain.signatures import Signatures
 from covsim.events import UpdatesCompared
 from covsim.gauntlet.checks import Overlap, overlap_matrix, overlaps_of
 from covsim.gauntlet.loss_score import LossEvidence
@@ -25,13 +26,17 @@ from covsim.nodes.diagnostics import compare_updates
 from covsim.nodes.formula import Formula, digest
 from covsim.nodes.gather import Submission
 from covsim.nodes.learning import Learning, Stride, Trial
+from covsim.nodes.recorded_buffers import RecordedBuffers
+from covsim.nodes.recorded_judging import Judgements
 from covsim.nodes.seam import Seam
 from covsim.protocol.base import Claims, Decoded, InvalidPayload
-from covsim.protocol.error_feedback import ErrorFeedback
 from covsim.protocol.exchange import Exchange
 from covsim.protocol.forgery import Flaw
 from covsim.protocol.lineage import Lineage, Lineages
 from covsim.randomness import Label
+
+MOST_DECODED = 20_000
+"""Payloads of which it is kept what they say, at some 10 kB each of a model of 40,000 parameters."""
 
 
 class ScheduleChanged(Exception):
@@ -49,6 +54,7 @@ class Answers:
         root_key: the name of the history that everybody starts from.
         thetas: the parameters [N] of every history that a node was on, by its name.
         stride: begins to count a validator's outer steps, over tensors.
+        judgements, signatures: whatever was judged, signed and checked in any of the executions.
     """
 
     exchange: Exchange
@@ -65,6 +71,25 @@ class Answers:
     decoded: dict[tuple[int, bytes, bool], Decoded | InvalidPayload] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)  # of decoded payloads, by the id of their values
     pure: dict[str, Any] = field(default_factory=dict)  # what follows from payloads alone
+    judgements: Judgements = field(default_factory=Judgements)
+    signatures: Signatures = field(default_factory=Signatures)
+
+    def joined(self, thetas: Mapping[str, Tensor]) -> Answers:
+        """These and, when they are bound, those of another run on these thetas; they themselves stay as they are."""
+        return replace(
+            self,
+            thetas={**thetas, **self.thetas},
+            labeled=defaultdict(deque),
+            payloads=dict(self.payloads),
+            numbers=dict(self.numbers),
+            binding=True,
+        )
+
+    def make_room(self) -> None:
+        """Forget what payloads said if it is a lot, between two executions; it can be read again."""
+        if len(self.decoded) > MOST_DECODED:
+            self.decoded.clear()
+            self.names.clear()
 
     def payload(self, key: str, label: str) -> bytes:
         """The payload of an update. Raises ScheduleChanged."""
@@ -85,10 +110,10 @@ class Answers:
             row = self.labeled[self.label].popleft()
             assert len(row) == len(keys), f"{self.label}: {len(row)} numbers for {len(keys)} questions"
             self.numbers.update(zip(keys, row, strict=True))
-        missing = next((key for key in keys if key not in self.numbers), None)
-        if missing is not None:
-            raise ScheduleChanged(self.label)
-        return [self.numbers[key] for key in keys]
+        try:
+            return [self.numbers[key] for key in keys]
+        except KeyError:
+            raise ScheduleChanged(self.label) from None
 
     def theta(self, key: str) -> Tensor:
         """The parameters [N] of a history. Raises ScheduleChanged."""
@@ -143,6 +168,7 @@ def recorded_learning(answers: Answers) -> Learning:
         lambda lineage: answers.theta(lineage.key).cpu(),
         answers.tokens_are_bytes,
         lambda: answers.bigram_nats,
+        answers.judgements.of,
     )
 
 
@@ -175,40 +201,6 @@ class RecordedTrainer:
         raise AssertionError("a retimed run has no checkpoints")
 
     def restore(self, state: dict[str, Any]) -> None:
-        raise AssertionError("a retimed run has no checkpoints")
-
-
-class RecordedBuffers:
-    """Error buffers by their histories."""
-
-    def __init__(self, rule: ErrorFeedback) -> None:
-        self._rule = rule
-        self.history: dict[int, str] = {}
-        self._unsettled: dict[int, str] = {}
-
-    def move_on(self, uid: int, sent: str) -> None:
-        """A payload was encoded; `sent` names it and the buffer that it met."""
-        if self._rule.commit == "landed":
-            self._unsettled[uid] = digest("not landed", sent)
-        self.history[uid] = sent
-
-    def settle(self, uid: int, landed: bool) -> None:
-        accumulated = self._unsettled.pop(uid, None)
-        if accumulated is not None and not landed:
-            self.history[uid] = accumulated
-
-    def end_uncounted(self, uid: int) -> None:
-        if self._rule.uncounted == "zeroed":
-            self.forget(uid)
-
-    def forget(self, uid: int) -> None:
-        self.history.pop(uid, None)
-        self._unsettled.pop(uid, None)
-
-    def state(self) -> dict[str, Any]:
-        raise AssertionError("a retimed run has no checkpoints")
-
-    def restore(self, state: Any, /) -> None:
         raise AssertionError("a retimed run has no checkpoints")
 
 
@@ -275,22 +267,40 @@ class RecordedExchange:
 
 
 class RecordedStride:
-    """A real validator's stride over the thetas of the recorded run."""
+    """A real validator's stride over the thetas of the recorded run, which goes only where none has gone before."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers, self._real = answers, answers.stride()
+        self._way = "stride"  # names all steps until now
+        self._untaken: list[tuple[Lineage, Lineage]] = []  # steps that the real one has not heard of
 
     def take(self, before: Lineage, after: Lineage) -> None:
-        self._real.take(self._found(before), self._found(after))
+        self._untaken.append((self._found(before), self._found(after)))
+        self._way = digest(self._way, before.key, after.key)
 
     def behind(self, lineages: Sequence[Lineage], own: Lineage) -> list[float]:
-        return self._real.behind([self._found(lineage) for lineage in lineages], self._found(own))
+        found: list[float] = self._follows("behind", lineages, own)
+        return found
 
     def widest_gap(self, lineages: Sequence[Lineage], own: Lineage) -> float:
-        return self._real.widest_gap([self._found(lineage) for lineage in lineages], self._found(own))
+        found: float = self._follows("widest_gap", lineages, own)
+        return found
+
+    def _follows(self, question: Literal["behind", "widest_gap"], lineages: Sequence[Lineage], own: Lineage) -> Any:
+        """What the real stride says after these steps, asked once."""
+        among, here = [self._found(lineage) for lineage in lineages], self._found(own)
+        key = digest(question, self._way, own.key, *(lineage.key for lineage in lineages))
+        return self._answers.follows(key, lambda: getattr(self._caught_up(), question)(among, here))
+
+    def _caught_up(self) -> Stride:
+        for before, after in self._untaken:
+            self._real.take(before, after)
+        self._untaken.clear()
+        return self._real
 
     def _found(self, lineage: Lineage) -> Lineage:
-        return replace(lineage, theta=self._answers.theta(lineage.key))
+        """A history with its parameters. Raises ScheduleChanged."""
+        return Lineage(lineage.key, lineage.depth, self._answers.theta(lineage.key))
 
 
 class RecordedMeasures:
@@ -311,11 +321,10 @@ class RecordedMeasures:
 
     def losses(self, trial: Trial) -> LossEvidence:
         gathered = digest(*(f"{each.uid} {each.sha256} {each.decoded.weight.hex()}" for each in trial.entered))
-        keys = [
-            digest("losses", trial.label, trial.round, trial.lineage.key, gathered, each.uid, each.sha256, name)
-            for name in ("own before", "own after", "random before", "random after")
-            for each in trial.drawn
-        ]
+        trials = digest("losses", trial.label, trial.round, trial.lineage.key, gathered)
+        drawn = [f"{trials} {each.uid} {each.sha256}" for each in trial.drawn]
+        names = ("own before", "own after", "random before", "random after")
+        keys = [f"{each} {name}" for name in names for each in drawn]
         return LossEvidence.of(self._answers.row(keys))
 
     def overlaps(

@@ -16,6 +16,7 @@ from covsim.nodes.checkpoints import CatchUp, put_checkpoint
 from covsim.nodes.commons import Commons, object_key
 from covsim.nodes.examination import Examination, Examiner, Seen, held_out_loss
 from covsim.nodes.gather import Gather, Submission, take_outer_step
+from covsim.nodes.side_by_side import SideBySide
 from covsim.protocol.base import InvalidPayload
 from covsim.protocol.lineage import Lineage
 from covsim.world.network import Resource
@@ -189,8 +190,8 @@ class Validator:
             seen.gather.asked = [uid for uid in seen.gather.asked if self._has_sent(uid, round)]
         seen.drawn = drawn
         seen.stored = {uid: commons.store.stat(object_key(round, uid)) for uid in {*drawn, *seen.gather.asked}}
-        fetches = [commons.env.process(self._fetch(uid, seen)) for uid in drawn if uid not in seen.valid]
-        yield commons.env.all_of(fetches)
+        fetches = [self._fetch(uid, seen) for uid in drawn if uid not in seen.valid]
+        yield SideBySide(commons.env, fetches).done
 
     def _has_sent(self, uid: int, round: int) -> bool:
         return self._commons.store.stat(object_key(round, uid)) is not None
@@ -245,4 +246,5 @@ def _office(commons: Commons, examination: Examination) -> Office:
         rules=examination.rules,
         selection=examination.selection,
         expects_everybody=not commons.exchange.plan.asynchrony,
+        judge_of=examination.judge_of,
     )

@@ -7,10 +7,11 @@ digest of what it depends on and must come to the same digest of the run. `retim
 
 from __future__ import annotations
 
+import gc
 import struct
-import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from covsim.nodes.trained import exchange_of, trained_learning
 from covsim.randomness import Streams
 from covsim.record.files import file_sha256
 from covsim.record.recorder import Recorder
-from covsim.record.runner import scenario_of, summary_of
-from covsim.record.tape import Tape, records
+from covsim.record.runner import BURST, scenario_of, summary_of
+from covsim.record.tape import Tape, TapeHash, records
 from covsim.scenario import Scenario
 from covsim.simulation import Simulation
 
@@ -35,12 +36,14 @@ class CannotRetime(ValueError):
     """The run's answers cannot be told apart from the clock; the message says why."""
 
 
-def answers_of(folder: Path, digests: tuple[str, str]) -> Answers:
+def answers_of(folder: Path, digests: tuple[str, str], known: Answers | None = None) -> Answers:
     """What the tensors of a finished run answered, ready for `retime`.
 
     Args:
         folder: of the run.
         digests: clock and learning digest of the run, which lookups must come to again.
+        known: the answers of runs that differ from it by their clocks only; they are among those returned, and stay
+            as they are if this run's cannot be had.
 
     Raises:
         CannotRetime: the run has probes or no tape, trained nothing, or its scripts do what cannot be compared.
@@ -52,7 +55,7 @@ def answers_of(folder: Path, digests: tuple[str, str]) -> Answers:
         raise CannotRetime("runs with probes are not retimed: a probe may look at anything")
     if not tape.is_file():
         raise CannotRetime(f"{folder}: the tape is gone")
-    answers = _heard(scenario, tape)
+    answers = _heard(scenario, tape, known)
     for kind, label, data in records(tape):
         answers.labeled[label].append(data if kind == "payload" else struct.unpack(f"<{len(data) // 8}d", data))
     try:
@@ -73,23 +76,43 @@ def retime(scenario: Scenario, answers: Answers) -> dict[str, Any]:
         ScheduleChanged: it asks for something that was never computed, at the first such question.
         Incomparable: a script's function cannot be compared.
     """
+    answers.make_room()
+    with _uncollected():
+        return _executed(scenario, answers)
+
+
+def _executed(scenario: Scenario, answers: Answers) -> dict[str, Any]:
     began = time.perf_counter()
-    digest = Digest()
+    digest, tape = Digest(), TapeHash()
     stakes = {name: validator.stake for name, validator in scenario.validators.items()}
-    recorder = Recorder("transfers", stakes, scenario.economics, scenario.planned_rounds)
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "tape.bin"
-        with closing(Tape(path)) as tape:
-            seam, watching = Labeled(tape, answers), (digest.add, recorder.observe)
-            simulation = Simulation(scenario, seam, watching, recorded_learning(answers))
-            while not simulation.finished:
-                simulation.step()
-            simulation.finish(lambda: _synced(tape, path))
+    # Of single transfers the summary wants the sums alone.
+    recorder = Recorder("rounds", stakes, scenario.economics, scenario.planned_rounds)
+    watching = (digest.add, recorder)
+    simulation = Simulation(scenario, Labeled(tape, answers), watching, recorded_learning(answers), answers.signatures)
+    while not simulation.finished:
+        simulation.go_on(BURST)
+    simulation.finish(tape.sha256)
     digest.add_final(simulation.final_content)
     return summary_of(simulation, recorder, digest, 0.0, time.perf_counter() - began)
 
 
-def _heard(scenario: Scenario, tape: Path) -> Answers:
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let the garbage collector wait: it would look a dozen times at what lives as long as the simulation.
+
+    When that has gone, it looks once at all that is young. Nothing of it grows old, so each look is as short.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.collect(0)
+            gc.enable()
+
+
+def _heard(scenario: Scenario, tape: Path, known: Answers | None) -> Answers:
     """Execute a run again from its tape, and keep every theta: outer steps are computed, nothing else is."""
     streams = Streams(scenario.seed)
     learning = trained_learning(scenario, streams, replaying=True)
@@ -102,6 +125,9 @@ def _heard(scenario: Scenario, tape: Path) -> Answers:
             for lineage in simulation.lineages.living:
                 thetas.setdefault(lineage.key, lineage.theta)
         simulation.finish(lambda: file_sha256(tape))
+    if known is not None:
+        assert known.root_key == root.key, "runs that differ by their clocks begin alike"
+        return known.joined(thetas)
     return Answers(
         exchange=exchange_of(scenario, streams),
         root_key=root.key,
@@ -110,8 +136,3 @@ def _heard(scenario: Scenario, tape: Path) -> Answers:
         thetas=thetas,
         stride=learning.measures.stride,
     )
-
-
-def _synced(tape: Tape, path: Path) -> str:
-    tape.sync()
-    return file_sha256(path)

@@ -6,6 +6,7 @@ the next opening; what lies behind the checkpoint is cut off when the run goes o
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import zlib
@@ -71,10 +72,9 @@ class Tape:
         self._file.close()
 
     def _write(self, kind: Literal["payload", "numbers"], label: str, data: bytes) -> bytes:
-        name = label.encode()
-        record = _HEADER.pack(len(data), _MARKS[kind], len(name)) + name + data
-        self._file.write(record + _CHECK.pack(zlib.crc32(record)))
-        self.position += len(record) + _CHECK.size
+        record = _record(kind, label, data)
+        self._file.write(record)
+        self.position += len(record)
         return data
 
     def _read(self, kind: Literal["payload", "numbers"], label: str) -> bytes:
@@ -84,6 +84,29 @@ class Tape:
             raise TapeMismatch(f"the tape has {found} at byte {self.position} where the run asks for {kind} {label!r}")
         self.position = self._file.tell()
         return entry[2]
+
+
+class TapeHash:
+    """A seam that computes, and keeps of the tape that this would make the hash alone."""
+
+    replaying = False
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def payload(self, label: str, compute: Callable[[], bytes]) -> bytes:
+        data = compute()
+        self._hash.update(_record("payload", label, data))
+        return data
+
+    def numbers(self, label: str, compute: Callable[[], Sequence[float]]) -> tuple[float, ...]:
+        values = tuple(float(number) for number in compute())
+        self._hash.update(_record("numbers", label, struct.pack(f"<{len(values)}d", *values)))
+        return values
+
+    def sha256(self) -> str:
+        """Hex digest of the tape's file."""
+        return self._hash.hexdigest()
 
 
 class NoTape:
@@ -113,6 +136,13 @@ def records(path: Path) -> Iterator[tuple[str, str, bytes]]:
     with open(path, "rb") as file:
         while (entry := _read_record(file)) is not None:
             yield entry
+
+
+def _record(kind: Literal["payload", "numbers"], label: str, data: bytes) -> bytes:
+    """An answer as it lies on the tape."""
+    name = label.encode()
+    record = _HEADER.pack(len(data), _MARKS[kind], len(name)) + name + data
+    return record + _CHECK.pack(zlib.crc32(record))
 
 
 def _read_record(file: BinaryIO) -> tuple[Literal["payload", "numbers"], str, bytes] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -70,7 +70,13 @@ def load_with_source(path: str | Path, overrides: Overrides = (), plugins: bool 
 
 def loads(text: str, source: str = "text", overrides: Overrides = ()) -> Scenario:
     """A scenario from YAML text that extends nothing but shipped scenarios. Raises ScenarioError."""
-    return _validated(override(_extended(reader.read_text(text, source), Path(), ()), overrides, _is_named_map))
+    return variations(text, source)(overrides)
+
+
+def variations(text: str, source: str = "text") -> Callable[[Overrides], Scenario]:
+    """What makes scenarios of one text and changes of it; the text is read once. Both raise ScenarioError."""
+    tree = _extended(reader.read_text(text, source), Path(), ())
+    return lambda overrides: _validated(override(tree, overrides, _is_named_map))
 
 
 def _read_chain(path: Path, shown_as: str, below: tuple[Path, ...]) -> Node:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -20,10 +22,12 @@ from covsim.nodes.formula import Incomparable
 from covsim.record.retiming import Answers, CannotRetime, ScheduleChanged, answers_of, retime
 from covsim.record.runner import Run, run_or_resume
 from covsim.scenario import Scenario
-from covsim.scenario.loading import loads
+from covsim.scenario.loading import variations
 from covsim.scenario.resolve import resolved_text
 
 __all__ = ["grid"]
+
+Result = TypeVar("Result")
 
 OF_THE_CLOCK = frozenset(
     {"network", "store", "timeline", "deployment", "checkpoints", "economics", "record", "description", "name"}
@@ -56,8 +60,9 @@ def grid(scenario: Scenario, settings: Mapping[str, Sequence[Any]], out: Path | 
         out: the folder of all results; `results` if not given.
 
     Returns:
-        A row per point: the settings, `learning` (`retimed` or `trained`), `why` it was trained, and the numbers of the
-        summary. `wall.total_s` is that of the lookup, or of the training when it was done.
+        A row per point: the settings, `learning` (`retimed` or `trained`), `why` it was trained, `cpu_s`, the processor
+        time that the row took here, and the numbers of the summary. `wall.total_s` is that of the lookup, or of the
+        training when it was done.
 
     Raises:
         ScenarioError: a point is no valid scenario.
@@ -69,37 +74,80 @@ def grid(scenario: Scenario, settings: Mapping[str, Sequence[Any]], out: Path | 
 
 def over(base: Run, scenario: Scenario, settings: Mapping[str, Sequence[Any]], out: Path | None = None) -> pd.DataFrame:
     """The same from a finished run of the scenario."""
-    points = [(values, _changed(scenario, values)) for values in _points(settings)]
-    answers, refusal = _answers(base)
-    rows = []
-    for values, point in points:
-        found, why = _looked_up(scenario, point, answers, refusal)
-        if found is None:
-            found = run_or_resume(point, out).summary
+    changed = variations(resolved_text(scenario), "the grid")
+    # All of them first: who misspells the last one learns it before anything is trained.
+    points = [(values, *_timed(partial(changed, _overrides(values)))) for values in _points(settings)]
+    known, rows = Lookups(scenario, base), []
+    for values, point, reading_s in points:
+        (found, why), running_s = _timed(partial(_row, known, point, out))
         numbers = {name: value for name, value in found.items() if not isinstance(value, dict)}
-        rows.append({**values, "learning": "trained" if why else "retimed", "why": why, **numbers})
+        learning, cpu_s = "trained" if why else "retimed", reading_s + running_s
+        rows.append({**values, "learning": learning, "why": why, "cpu_s": cpu_s, **numbers})
     return pd.DataFrame(rows)
 
 
-def _answers(base: Run) -> tuple[Answers | None, str]:
-    try:
-        return answers_of(base.folder, (base.summary["digest.clock"], base.summary["digest.learning"])), ""
-    except CannotRetime as problem:
-        return None, str(problem)
+def _timed(act: Callable[[], Result]) -> tuple[Result, float]:
+    """What something comes to, and the processor time of this process that it took, in seconds."""
+    began_s = time.process_time()
+    return act(), time.process_time() - began_s
 
 
-def _looked_up(
-    scenario: Scenario, point: Scenario, answers: Answers | None, refusal: str
-) -> tuple[dict[str, Any] | None, str]:
-    """The summary of a point without training; or None, and why it must be trained."""
-    if answers is None:
-        return None, refusal
-    if (changed := _reaches_learning(scenario, point)) is not None:
-        return None, f"{changed} reaches learning"
-    try:
-        return _plain(retime(point, answers)), ""
-    except (Incomparable, ScheduleChanged) as change:
-        return None, f"first change: {change}"
+def _row(known: Lookups, point: Scenario, out: Path | None) -> tuple[Mapping[str, Any], str]:
+    """The summary of a point, and why it had to be trained; empty if it had not."""
+    found, why = known.find(point)
+    if found is not None:
+        return found, ""
+    trained = run_or_resume(point, out)
+    known.add(point, trained)
+    return trained.summary, why
+
+
+class Lookups:
+    """What rows are looked up in: the answers of the base, and those of rows that had to be trained before them.
+
+    Args:
+        scenario: of the base.
+        base: its run.
+    """
+
+    def __init__(self, scenario: Scenario, base: Run) -> None:
+        self._scenario = scenario
+        self._answers: Answers | None = None
+        self._refusal = ""
+        self._unheard: list[Run] = []  # rows of which nobody has wanted to know anything yet
+        try:
+            self._answers = answers_of(base.folder, _digests(base))
+        except CannotRetime as problem:
+            self._refusal = str(problem)
+
+    def find(self, point: Scenario) -> tuple[dict[str, Any] | None, str]:
+        """The summary of a point without training; or None, and why it must be trained."""
+        if self._answers is None:
+            return None, self._refusal
+        if (changed := _reaches_learning(self._scenario, point)) is not None:
+            return None, f"{changed} reaches learning"
+        while True:
+            try:
+                return _plain(retime(point, self._answers)), ""
+            except (Incomparable, ScheduleChanged) as change:
+                if not self._unheard:
+                    return None, f"first change: {change}"
+                self._answers = self._joined(self._answers, self._unheard.pop())
+
+    def add(self, point: Scenario, trained: Run) -> None:
+        """A row had to be trained: what it computed may be asked for again."""
+        if self._answers is not None and _reaches_learning(self._scenario, point) is None:
+            self._unheard.append(trained)
+
+    def _joined(self, answers: Answers, row: Run) -> Answers:
+        try:
+            return answers_of(row.folder, _digests(row), answers)
+        except CannotRetime:  # then later rows are trained where they need it, as this one was
+            return answers
+
+
+def _digests(run: Run) -> tuple[str, str]:
+    return run.summary["digest.clock"], run.summary["digest.learning"]
 
 
 def _plain(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,9 +164,8 @@ def _points(settings: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(settings, values, strict=True))
 
 
-def _changed(scenario: Scenario, values: Mapping[str, Any]) -> Scenario:
-    overrides = [f"{path}={value}" for path, value in values.items()]
-    return loads(resolved_text(scenario), "the grid", overrides)
+def _overrides(values: Mapping[str, Any]) -> list[str]:
+    return [f"{path}={value}" for path, value in values.items()]
 
 
 def _reaches_learning(scenario: Scenario, point: Scenario) -> str | None:

@@ -80,15 +80,15 @@ class Conditions:
 
     def is_down(self, link: Resource, now_s: float) -> bool:
         """Whether a request over a node's link gets no answer."""
-        return self.is_cut(link) or any(outage.holds(now_s) for outage in self.outages)
+        return self.is_cut(link) or (bool(self.outages) and any(outage.holds(now_s) for outage in self.outages))
 
     def is_cut(self, link: Resource) -> bool:
         """Whether a node is cut off from all others over this link."""
-        return self._cut[link] > 0
+        return bool(self._cut) and self._cut[link] > 0
 
     def grants(self, now_s: float) -> bool:
         """Whether every rate limit lets a request through; the first that refuses it ends the asking."""
-        return all(limit.grants(now_s) for limit in self.limits)
+        return not self.limits or all(limit.grants(now_s) for limit in self.limits)
 
     def cut(self, links: Collection[Resource]) -> None:
         """Answer no requests over these links, until `mend` has been called as often."""
@@ -97,6 +97,13 @@ class Conditions:
     def mend(self, links: Collection[Resource]) -> None:
         """Take back one `cut`."""
         self._cut.subtract(links)
+
+    def slow_read_by(self, node: str) -> tuple[list[Resource], float]:
+        """What slows a read that begins now: limits of its own, and seconds before its first byte."""
+        slow = self.slow_reads
+        if not slow:  # as almost always
+            return [], 0.0
+        return [Resource(f"slow read of {node}", each.bits_per_s) for each in slow], sum(each.delay_s for each in slow)
 
     def damage_to(self, node: str) -> Spoiled | None:
         """What becomes of an object that lands now; of several troubles the first counts."""
@@ -109,7 +116,7 @@ class Conditions:
 
     def name_for(self, node: str, key: str) -> str:
         """Under which name a node writes and looks for an object; of several versions the latest counts."""
-        if not self.renamed:
+        if not self.renamed:  # as almost always, and everybody asks again and again
             return key
         versions = [each.version for each in self.renamed if node in each.nodes]
         return f"{key}@{versions[-1]}" if versions else key

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import simpy
 
@@ -47,8 +47,7 @@ class Traffic:
     lost_bytes: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
+class _Request(NamedTuple):
     """What a transfer under way is for."""
 
     node: str
@@ -57,10 +56,15 @@ class _Request:
     direction: Direction
     started_s: float
 
+    def begun(self, now_s: float) -> _Request:
+        """The same, begun at a second: that of the attempt that succeeded."""
+        return self if self.started_s == now_s else self._replace(started_s=now_s)
+
 
 _WHOLE = Flow()
 """An object in one piece: one flow, one request."""
 
+Trouble = Literal["fails", "refused"]
 Waiting = Generator[simpy.Event, Any, StoredObject | None]
 Retrying = Callable[[], AbstractContextManager[None]]
 
@@ -138,14 +142,16 @@ class ObjectStore:
         """
         key = self.conditions.name_for(node, key)
         request = _Request(node, key, purpose, "up", self._env.now)
-        attempt = yield from self._answers(request, uplink, lambda _: False, lambda _: None, retrying)
+        attempt: int | None = 0
+        if trouble := self._trouble(request, uplink, 0):
+            attempt = yield from self._asks_again(request, uplink, trouble, retrying)
         if attempt is None:
             return None
         latency_s = self._request_s(request, uplink, attempt)
         if charged_bytes > self.settings.max_object:
             yield self._env.timeout(latency_s)
             return None
-        request = replace(request, started_s=self._env.now)
+        request = request.begun(self._env.now)
         path = (uplink, *self._network.ways.between(uplink, self.ingress), self.ingress)
         transfer = self._start(request, path, charged_bytes, latency_s)
         # It lands by itself: who is interrupted at the instant of the last byte has uploaded the object all the same.
@@ -157,7 +163,10 @@ class ObjectStore:
                 landed(stored[0])
 
         on_event(transfer.done, land)
-        yield from _complete(transfer)
+        try:
+            yield transfer.done
+        finally:  # whatever throws the waiter out cuts it
+            transfer.cancel()
         return stored[0] if stored else None
 
     def get(
@@ -187,14 +196,9 @@ class ObjectStore:
         """
         key = self.conditions.name_for(node, key)
         request = _Request(node, key, purpose, "down", self._env.now)
-        attempt = yield from self._answers(
-            request,
-            downlink,
-            lambda attempt: self._fails(node, purpose, key, attempts_before + attempt),
-            lambda attempt: self._emit(ReadFailed(self._env.now, node, key, attempt)),
-            retrying,
-            attempts_before,
-        )
+        attempt: int | None = 0
+        if trouble := self._trouble(request, downlink, attempts_before):
+            attempt = yield from self._asks_again(request, downlink, trouble, retrying, attempts_before)
         if attempt is None:
             return None
         latency_s = self._request_s(request, downlink, attempts_before + attempt)
@@ -202,14 +206,16 @@ class ObjectStore:
         if stored is None:
             yield self._env.timeout(latency_s)
             return None
-        slow = self.conditions.slow_reads
-        caps = [Resource(f"slow read of {node}", each.bits_per_s) for each in slow]
-        request = replace(request, started_s=self._env.now)
+        caps, delay_s = self.conditions.slow_read_by(node)
+        request = request.begun(self._env.now)
         path = (self.egress, *self._network.ways.between(self.egress, downlink), downlink, *caps)
         flow = _WHOLE if self.settings.ranges is None else self.settings.ranges.flow(stored.charged_bytes)
-        wait_s = flow.num_turns * latency_s + sum(each.delay_s for each in slow)
+        wait_s = flow.num_turns * latency_s + delay_s
         transfer = self._start(request, path, stored.charged_bytes, wait_s, flow)
-        complete = yield from _complete(transfer)
+        try:
+            complete = yield transfer.done
+        finally:  # whatever throws the waiter out cuts it
+            transfer.cancel()
         return stored if complete else None
 
     def keep(self, key: str, owner: str, data: bytes, charged_bytes: float, stored_s: float) -> None:
@@ -280,35 +286,40 @@ class ObjectStore:
             transfer.cancel()
             self._finish(transfer)
 
-    def _answers(
-        self,
-        request: _Request,
-        link: Resource,
-        is_unlucky: Callable[[int], bool],
-        failed: Callable[[int], None],
-        retrying: Retrying,
-        attempts_before: int = 0,
-    ) -> Generator[simpy.Event, Any, int | None]:
-        """Ask again and again until an attempt succeeds, at that very instant; its number, None if none does.
+    def _trouble(self, request: _Request, link: Resource, attempt: int) -> Trouble | None:
+        """What an attempt meets that begins now: bad luck of a read, a store that does not answer, or a rate limit."""
+        conditions, now_s = self.conditions, self._env.now
+        unlucky = request.direction == "down" and self._fails(request.node, request.purpose, request.key, attempt)
+        if unlucky or conditions.is_down(link, now_s):
+            return "fails"
+        return None if conditions.grants(now_s) else "refused"
 
-        An attempt fails by itself, because the store does not answer, or because a rate limit refuses it.
+    def _asks_again(
+        self, request: _Request, link: Resource, trouble: Trouble, retrying: Retrying, attempts_before: int = 0
+    ) -> Generator[simpy.Event, Any, int | None]:
+        """Ask again and again after a first attempt met trouble, until one succeeds, at that very instant.
+
+        Returns its number, None if none does.
         """
-        conditions, settings = self.conditions, self.settings
-        for attempt in range(settings.retries + 1):
-            fails = is_unlucky(attempt) or conditions.is_down(link, self._env.now)
-            refused = not fails and not conditions.grants(self._env.now)
-            if not fails and not refused:
+        met: Trouble | None = trouble
+        for attempt in range(self.settings.retries + 1):
+            if attempt:
+                met = self._trouble(request, link, attempts_before + attempt)
+            if met is None:
                 return attempt
             with retrying():
                 yield self._env.timeout(self._request_s(request, link, attempts_before + attempt))
-                if refused:
-                    now_s = self._env.now
-                    self._emit(RequestRefused(now_s, request.node, request.key, request.direction, attempt))
-                else:
-                    failed(attempt)
-                if attempt < settings.retries:
-                    yield self._env.timeout(self._wait_s(request, attempt, refused, attempts_before))
+                self._say(request, met, attempt)
+                if attempt < self.settings.retries:
+                    yield self._env.timeout(self._wait_s(request, attempt, met == "refused", attempts_before))
         return None
+
+    def _say(self, request: _Request, trouble: Trouble, attempt: int) -> None:
+        """Say what an attempt met; of an upload that fell into an outage nothing is said."""
+        if trouble == "refused":
+            self._emit(RequestRefused(self._env.now, request.node, request.key, request.direction, attempt))
+        elif request.direction == "down":
+            self._emit(ReadFailed(self._env.now, request.node, request.key, attempt))
 
     def _wait_s(self, request: _Request, attempt: int, refused: bool, attempts_before: int) -> float:
         """Seconds from an attempt that failed, or that a limit refused, to the next."""
@@ -392,12 +403,3 @@ class ObjectStore:
         num_bytes = 0.0 if kept is None else kept.charged_bytes
         self._emit(ObjectDamaged(self._env.now, stored.owner, stored.key, trouble.damage, num_bytes))
         return kept
-
-
-def _complete(transfer: Transfer) -> Generator[simpy.Event, Any, bool]:
-    """Wait for a transfer; whatever throws the waiter out cuts it."""
-    try:
-        complete: bool = yield transfer.done
-    finally:
-        transfer.cancel()
-    return complete
