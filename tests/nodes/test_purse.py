@@ -43,14 +43,14 @@ def observed(*events: object, prices: EconomicsSettings = PRICES) -> Purses:
 
 def test_who_did_nothing_has_neither_cost_nor_profit() -> None:
     book = observed(window(0), window(1))
-    assert (book.cost(3, 0), book.profit(3, 0), book.earned(3)) == (0.0, 0.0, 0)
+    assert (book.balance(3, 0)[0], book.balance(3, 0)[1], book.earned(3)) == (0.0, 0.0, 0)
 
 
 def test_compute_is_booked_to_the_round_it_was_done_for() -> None:
     """100 s at 36 an hour cost 1, whenever they end; what is done for one round in two parts adds up."""
     book = observed(window(2), trained(3, 0, 100.0), trained(3, 1, 30.0), trained(3, 1, 20.0), trained(4, 1, 400.0))
-    assert [book.cost(3, round) for round in range(3)] == [pytest.approx(1.0), pytest.approx(0.5), 0.0]
-    assert book.cost(4, 1) == pytest.approx(4.0)
+    assert [book.balance(3, round)[0] for round in range(3)] == [pytest.approx(1.0), pytest.approx(0.5), 0.0]
+    assert book.balance(4, 1)[0] == pytest.approx(4.0)
 
 
 def test_a_transfer_is_booked_to_the_round_whose_window_it_ended_in() -> None:
@@ -64,25 +64,25 @@ def test_a_transfer_is_booked_to_the_round_whose_window_it_ended_in() -> None:
         window(2),
         moved("peer:3", "down", 1e9),
     )
-    assert [book.cost(3, round) for round in range(3)] == [pytest.approx(2 * 3 + 2.0), pytest.approx(0.5), 0.0]
+    assert [book.balance(3, round)[0] for round in range(3)] == [pytest.approx(2 * 3 + 2.0), pytest.approx(0.5), 0.0]
 
 
 def test_bytes_of_a_cut_transfer_are_paid_for() -> None:
-    assert observed(window(1), moved("peer:3", "up", 5e8, complete=False)).cost(3, 0) == pytest.approx(1.0)
+    assert observed(window(1), moved("peer:3", "up", 5e8, complete=False)).balance(3, 0)[0] == pytest.approx(1.0)
 
 
 def test_what_validators_move_costs_no_peer_a_thing() -> None:
     book = observed(window(1), moved("validator:3", "down", 1e12), moved("peer:13", "down", 2e9))
-    assert book.cost(3, 0) == 0
-    assert book.cost(13, 0) == pytest.approx(1.0)
+    assert book.balance(3, 0)[0] == 0
+    assert book.balance(13, 0)[0] == pytest.approx(1.0)
     assert set(book.accounts) <= {3, 13}
 
 
 def test_tokens_are_worth_what_they_cost_when_the_epoch_ends() -> None:
     """2 tokens at 10 in round 0, 3 in round 1; one hour of compute for round 1 costs 36."""
     book = observed(window(1), settled(peer3=2.0, peer4=0.0), window(2), settled(peer3=3.0), trained(3, 1, 3600.0))
-    assert [book.profit(3, round) for round in range(2)] == [pytest.approx(20.0), pytest.approx(30.0 - 36.0)]
-    assert book.profits(3, range(2)) == [book.profit(3, 0), book.profit(3, 1)]
+    assert [book.balance(3, round)[1] for round in range(2)] == [pytest.approx(20.0), pytest.approx(30.0 - 36.0)]
+    assert book.profits(3, range(2)) == [book.balance(3, 0)[1], book.balance(3, 1)[1]]
     assert book.earned(3) == 5.0
     assert book.earned(4) == 0.0
 
@@ -102,8 +102,8 @@ def test_a_slot_is_paid_for_in_tokens_at_the_days_price() -> None:
         Registered(0.0, "validator:new", -1, 8, 0.4),
         prices=prices,
     )
-    assert [book.cost(3, round) for round in range(3)] == [0.0, pytest.approx(0.4 * 7.5), 0.0]
-    assert book.profit(3, 1) == pytest.approx(-3.0)
+    assert [book.balance(3, round)[0] for round in range(3)] == [0.0, pytest.approx(0.4 * 7.5), 0.0]
+    assert book.balance(3, 1)[1] == pytest.approx(-3.0)
     assert set(book.accounts) == {3}
 
 
@@ -119,6 +119,6 @@ def test_all_together_by_hand() -> None:
         settled(peer3=2.5),
         window(3),
     )
-    assert book.cost(3, 1) == pytest.approx(18 + 6 + 4 + 1)
-    assert book.profit(3, 1) == pytest.approx(40 - 29)
+    assert book.balance(3, 1)[0] == pytest.approx(18 + 6 + 4 + 1)
+    assert book.balance(3, 1)[1] == pytest.approx(40 - 29)
     assert book.earned(3) == 4.0
