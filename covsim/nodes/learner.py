@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 from covsim.behaviors.base import Batches, Scalar, Update
@@ -126,7 +127,7 @@ class Learner(ABC):
         for stint in before:
             tokens += self._work.tokens(stint)
         base = self._base(rounds_behind)
-        self._claims = Claims(min(tokens, commons.exchange.most_tokens), base=base.depth)
+        self._claims = _claims(min(tokens, commons.exchange.most_tokens), base.depth)
         theta = lazy.Update.of(base.theta)
         if self._plan.sends == "gradient":
             gradient = commons.trainer.gradient(self.uid, round, theta, self._work.named(batches, rest))
@@ -172,3 +173,9 @@ class Learner(ABC):
     def _publish_sample(self, round: int, lineage: Lineage) -> None:
         """Show from which theta the peer trains a round."""
         self._commons.samples.publish(round, self.uid, SyncSample(self.now_s, lineage))
+
+
+@lru_cache(maxsize=1024)
+def _claims(tokens: int, base: int) -> Claims:
+    """What a payload claims; the same for most peers of a round."""
+    return Claims(tokens, base=base)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, cast
+from typing import Any, Literal, NamedTuple, NoReturn, TypeAlias, TypeVar, cast
 
 from covsim.behaviors.base import Batches, Script, Update
 from covsim.events import (
@@ -64,8 +64,7 @@ class Outcome:
     reserves: int
 
 
-@dataclass(frozen=True, slots=True)
-class Came:
+class Came(NamedTuple):
     """What came of a peer's gather: when it ended, what of the time since it began was idle, and what entered."""
 
     ends_s: float

@@ -46,7 +46,7 @@ RESULTS = Path("results")
 BURST = 256
 """Steps of a timing-only run between two looks at the keyboard and the watch: some milliseconds. One step of a run
 that trains may take seconds."""
-COLLECT_EVERY = 250_000
+COLLECT_EVERY = 2_000_000
 """New objects of a timing-only run until the collector looks for cycles; most are kept, so it finds little."""
 
 
