@@ -246,6 +246,40 @@ def matrix(
 
 
 @app.command()
+def emulate(
+    file: Annotated[str | None, typer.Argument(help="A scenario file, or the name of one that ships.")] = None,
+    overrides: OverrideList = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of all results; by default results.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only where the results are.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what runs that were killed have left behind.")] = False,
+) -> None:
+    """Run a scenario on real processes, sockets and shaped links, in scaled real time."""
+    from covsim import cli_emulate
+
+    if clean:
+        raise typer.Exit(cli_emulate.clean())
+    if file is None:
+        _fail("give a scenario, or --clean")
+    loaded = _load(file, overrides or [])
+    raise typer.Exit(cli_emulate.emulate(loaded.scenario, loaded.source_text, out, quiet))
+
+
+@app.command()
+def compare(
+    simulated: Annotated[Path, typer.Argument(metavar="SIM", help="Folder of a simulation.")],
+    emulated: Annotated[Path, typer.Argument(metavar="EMU", help="Folder of an emulation of the same scenario.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the tables; by default comparison in EMU.")] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the scenario with figures fitted to EMU to this file.")
+    ] = None,
+) -> None:
+    """Hold a simulation and an emulation against each other: times, who was on time, verdicts, theta."""
+    from covsim.cli_emulate import compare as compare_runs
+
+    raise typer.Exit(compare_runs(simulated, emulated, out, calibrate))
+
+
+@app.command()
 def plan(
     file: File,
     overrides: OverrideList = None,

@@ -216,7 +216,7 @@ class Simulation:
                 self.lineages.root,
                 scenario.checkpoints.every,
                 BYTES_PER_PARAMETER * num_parameters(scenario.charged_tensors),
-                wanted=_can_miss_rounds(scenario),
+                wanted=can_miss_rounds(scenario),
             ),
             roster=Roster(self._specs, first_free=scenario.peers),
             chain=ChainNode(self.env, clock, scenario.chain, self._streams, self._emit, signatures),
@@ -354,7 +354,7 @@ class Simulation:
         return {node.name: node.lineage for node in first.values()}
 
 
-def _can_miss_rounds(scenario: Scenario) -> bool:
+def can_miss_rounds(scenario: Scenario) -> bool:
     """Whether anybody may ever have to catch up."""
     peers = any(cohort.membership.catches_up for cohort in scenario.cohorts.values())
     validators = any(validator.behavior.catches_up for validator in scenario.validators.values())

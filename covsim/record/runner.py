@@ -348,7 +348,7 @@ class _Execution:
         self._digest.add_final(simulation.final_content)
         theta = learning.weights(lineage)
         if theta is not None:
-            tensors = _by_name(theta, scenario.model.shapes)
+            tensors = by_name(theta, scenario.model.shapes)
             write_whole(folder / "final.safetensors", lambda part: save_file(tensors, part))
         device = torch.device("cpu") if theta is None else lineage.theta.device
         self._recorder.first_uids = simulation.commons.roster.first_uids
@@ -425,7 +425,7 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def _by_name(theta: torch.Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+def by_name(theta: torch.Tensor, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     """The flat parameters [N] as named tensors."""
     sizes = [torch.Size(shape).numel() for shape in shapes.values()]
     parts = torch.split(theta, sizes)

@@ -30,6 +30,7 @@ from covsim.registry import did_you_mean
 from covsim.scenario import bundling
 from covsim.scenario.counterfactual import Counterfactual
 from covsim.scenario.deployment import Deployment, Groups, num_parameters
+from covsim.scenario.emulation import Emulation
 from covsim.scenario.faults import Misplaced, check_faults, labels
 from covsim.scenario.layered import CannotLayer, check_layers
 from covsim.scenario.learning import LearningRule, Trained, learning_problem, learning_rules
@@ -127,6 +128,7 @@ class Scenario(Section):
     counterfactual: Counterfactual | None = Field(None, description="who is taken out, or made honest")
     record: Record = Field(Record(), description="what is kept")
     compute: Compute = Field(Compute(), description="where the tensors live")
+    emulation: Emulation = Field(Emulation(), description="how `covsim emulate` sets it to real processes and links")
 
     @model_validator(mode="after")
     def _cohorts_make_up_the_peers(self) -> Self:
