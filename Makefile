@@ -10,7 +10,8 @@ INSTALLED := $(VENV)/.installed
 run: $(INSTALLED)
 	$(BIN)/covsim run scenarios/covenant72b.yaml
 
-# Two processes of one torch thread each: for small models that beats one of two.
+# Two processes of one torch thread each: for small models that beats one of two. Tests of the emulation shape real
+# links where root, ip, tc and ss are there (Debian: apt install iproute2), and in user space anywhere else.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n 2 --ignore=tests/benchmarks
 
