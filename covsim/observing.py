@@ -145,8 +145,8 @@ class Backlog:
         if len(stretch):
             self._observers.take(stretch)
 
-    def end(self, time_s: float) -> None:
-        """Show what was until a time, that included; what would have been later never happens."""
-        self.show_before(math.nextafter(time_s, math.inf))
+    def end(self, time_s: float, included: bool = True) -> None:
+        """Show what was until a time, that included or not; what would have been later never happens."""
+        self.show_before(math.nextafter(time_s, math.inf) if included else time_s)
         for rows in self._rows.values():
             rows.clear()

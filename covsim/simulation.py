@@ -136,7 +136,7 @@ class Simulation:
         assert self._stop.reason is not None
         self.commons.store.cut_all()
         if self._backlog is not None:
-            self._backlog.end(self.env.now)
+            self._backlog.end(self.env.now, included=self._stop.reason != "simulated")
         last = self._stop.rounds_settled - 1
         losses = {}
         for node, lineage in self._distinct_lineages().items():

@@ -7,6 +7,7 @@ The originals are `nodes.chain_node.ChainNode`, `nodes.board.Board`, `nodes.boar
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -126,8 +127,11 @@ class RemoteSamples:
         values = lineage.theta[self._places].cpu().numpy()
         self._caller.tell("samples.publish", round, uid, sample.published_s, lineage.key, lineage.depth, values)
 
-    def of(self, round: int, uid: int) -> SyncSample | None:
-        """A peer's sample for a round, or None; its history knows the published elements only."""
+    def of(self, round: int, uid: int, by_s: float = math.inf) -> SyncSample | None:
+        """A peer's sample for a round, or None; its history knows the published elements only.
+
+        All that is published is of the past, whatever `by_s` is.
+        """
         found = self._caller.call("samples.of", round, uid)
         if found is None:
             return None

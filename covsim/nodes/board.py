@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from covsim.protocol.lineage import Lineage
 
@@ -45,6 +46,7 @@ class SyncSample:
 
     published_s: float
     lineage: Lineage
+    earlier: SyncSample | None = None  # of the same round, which it replaces
 
 
 class SyncSamples:
@@ -55,11 +57,15 @@ class SyncSamples:
 
     def publish(self, round: int, uid: int, sample: SyncSample) -> None:
         """Put up a peer's sample for a round; a later one replaces it."""
-        self._samples[round, uid] = sample
+        before = self._samples.get((round, uid))
+        self._samples[round, uid] = sample if before is None else replace(sample, earlier=before)
 
-    def of(self, round: int, uid: int) -> SyncSample | None:
-        """A peer's sample for a round, or None."""
-        return self._samples.get((round, uid))
+    def of(self, round: int, uid: int, by_s: float = math.inf) -> SyncSample | None:
+        """A peer's sample for a round that is there by a time, or None."""
+        sample = self._samples.get((round, uid))
+        while sample is not None and sample.published_s > by_s:
+            sample = sample.earlier
+        return sample
 
     def forget_before(self, round: int) -> None:
         """Drop the samples of earlier rounds."""

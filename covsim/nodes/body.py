@@ -87,6 +87,9 @@ class Body(Learner):
 
     # What a script may see of others, and say ---------------------------------------------------------------------
 
+    def gather_list(self) -> Collection[int]:
+        return self._commons.board.in_force(self.round + 1).selected
+
     def incentive(self) -> float:
         epochs = self._commons.chain.chain.epochs
         if not epochs:
@@ -134,6 +137,8 @@ class Body(Learner):
         yield from self._until_window()
 
     def pause(self, seconds: float) -> Verb[None]:
+        if seconds < 0:
+            raise ValueError(f"nobody pauses for {seconds} s")
         with self.spent.on("idle_pause_s", self._commons.env):
             yield self._commons.env.timeout(seconds)
 

@@ -45,6 +45,7 @@ class Company:
         self._waiting: dict[int, list[Player]] = defaultdict(list)  # for a window to open, by the round they will play
         self._tickets: dict[int, list[tuple[Player, Ticket]]] = defaultdict(list)  # by round
         self._gathering: dict[int, list[Player]] = defaultdict(list)  # by round
+        self._wanted: dict[int, GatherList] = {}  # the list of the window that is open, by round
         self._num_done: dict[int, int] = defaultdict(int)  # by round
         self._done_s: dict[int, float] = defaultdict(float)  # by round, when the last of them was
 
@@ -59,9 +60,12 @@ class Company:
         for player in self._waiting.pop(window, ()):
             self._ask(player, player.begin())
         round = window - 1
+        for earlier, listed in self._wanted.items():
+            self._check_list(earlier, listed)
+        wanted = self._commons.board.in_force(window)
+        self._wanted = {round: wanted}
         self._make_payloads(round)
         if round in self._gathering:
-            wanted = self._commons.board.in_force(window)
             lot = self._bundles.lot(round, wanted)
             on_event(lot.known, lambda _: self._gather(round, wanted, lot))
         self._deliver(round)
@@ -110,6 +114,8 @@ class Company:
                 else:
                     unwatched.append(stored)
             player.uploads = []
+        if not unwatched:
+            return
         unwatched.sort(key=lambda stored: stored.stored_s)
         on_event(alarm(env, closes_s, URGENT), lambda _: self._land(unwatched))
 
@@ -121,16 +127,14 @@ class Company:
 
     def _gather(self, round: int, wanted: GatherList, lot: Lot) -> None:
         """Everybody's gather of a round, now that the lot is known."""
-        self._check_list(round, wanted)
         while players := self._gathering.pop(round, None):
             for player, came in zip(players, self._came(wanted, lot, players), strict=True):
                 self._ask(player, player.play(came))
-            if round in self._tickets:  # of scripts that send something after the gather
-                self._make_payloads(round)
-                self._deliver(round)
+            self._make_payloads(round)  # of scripts that send something after the gather
+            self._deliver(round)
 
     def _check_list(self, round: int, wanted: GatherList) -> None:
-        """Raise Unserved if another list has come into force since the window opened."""
+        """Raise Unserved if another list came into force while the window of a round's payloads was open."""
         if self._commons.board.in_force(round + 1) is not wanted:
             raise Unserved(
                 f"the gather list of window {round + 1} changed while it was open, and compute.rounds: together "

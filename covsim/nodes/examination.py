@@ -110,11 +110,11 @@ class Examiner:
         return {uid: math.nan if lineage is None else of_key[lineage.key] for uid, lineage in lineages.items()}
 
     def _sampled(self, uid: int) -> Lineage | None:
-        sample = self.commons.samples.of(self.round, uid)
+        sample = self.commons.samples.of(self.round, uid, by_s=self.commons.env.now)
         if sample is None:
             return None
         if self.examination.rules.sync.deadline == "none":
-            return sample.lineage if sample.published_s <= self.commons.env.now else None
+            return sample.lineage
         return sample.lineage if sample.published_s < self.commons.clock.put_closes_at(self.round + 1) else None
 
     def _row(self, uid: int, numbers: Mapping[str, Any]) -> Evidence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -69,9 +69,6 @@ class Learner(ABC):
         address = own_sample(commons.leader, self.round, self.uid)
         sample = corpus.Sample(commons.own_sequences, commons.inner_steps, address)
         return corpus.Batches("assigned", self.uid, self.round, sample)
-
-    def gather_list(self) -> Collection[int]:
-        return self._commons.board.in_force(self.round + 1).selected
 
     @property
     def fellows(self) -> Sequence[int]:

@@ -219,7 +219,7 @@ class Peer:
         seconds = spent.seconds
         self._commons.emit(
             RoundSettled(
-                time_s=env.now,
+                time_s=float(env.now),  # it is an int at the start
                 uid=self.uid,
                 round=body.round,
                 started_s=started_s,

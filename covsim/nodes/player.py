@@ -197,6 +197,8 @@ class Player(Learner):
         yield
 
     def pause(self, seconds: float) -> Verb[None]:
+        if seconds < 0:
+            raise ValueError(f"nobody pauses for {seconds} s")
         self._spend("idle_pause_s", self._now_s + seconds)
         return
         yield
@@ -232,6 +234,9 @@ class Player(Learner):
         self._step(entered)
 
     # What only a peer of its own process may do ---------------------------------------------------------------------
+
+    def gather_list(self) -> Collection[int]:
+        self._refuse("gather_list")
 
     def incentive(self) -> float:
         self._refuse("incentive")

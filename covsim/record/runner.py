@@ -90,7 +90,7 @@ class UnfinishedRun(ValueError):
 
 
 REFUSALS = (CannotBegin, CannotResume, CannotWrite, FolderInUse, SourceError, UnfinishedRun, Unserved)
-"""Why a run is not begun; each says so in one line."""
+"""Why a run is not begun, or ends without results; each says so in one line."""
 
 
 def run(

@@ -32,6 +32,7 @@ def refusal_of_company(scenario: Scenario) -> str | None:
         "compute.transfers: single": scenario.compute.transfers == "single",
         "a topology other than the store": scenario.topology.direct,
         "a protocol whose peers keep weights of their own": plan.keeps_own_weights,
+        "selection.delay_windows: 0, where lists change in an open window": scenario.selection.delay_windows == 0,
         "stop.tokens": stop.tokens is not None,
         "stop.bytes": stop.bytes is not None,
         "chain.log: payload_hashes": "payload_hashes" in scenario.chain.log,
