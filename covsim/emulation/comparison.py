@@ -133,6 +133,6 @@ def _draw(pair: Pair, moved: pd.DataFrame, played: pd.DataFrame, path: Path) -> 
         right.plot(played["round"], played["predicted_exchange_s"], color=style.FAINT, marker="o", label="predicted")
         right.plot(played["round"], played["measured_exchange_s"], color=style.BLUE, marker="o", label="measured")
         right.set(title="From a window's opening to the last peer's outer step", xlabel="round", ylabel="s")
-        right.set_ylim(bottom=0)
+        right.set_ylim(0, 1.08 * right.get_ylim()[1])
         right.legend()
         style.save(figure, path)
