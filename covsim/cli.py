@@ -169,6 +169,17 @@ def explain(
 
 
 @app.command()
+def trace(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    out: Annotated[Path | None, typer.Option(help="The file to write; by default trace.json in RUN.")] = None,
+) -> None:
+    """Write a run's timeline as Chrome trace JSON: open it in Perfetto, with a lane for everything a node does."""
+    from covsim.cli_runs import trace as traced
+
+    raise typer.Exit(traced(run, out))
+
+
+@app.command()
 def rescore(
     evidence: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run, or an evidence.parquet.")],
     overrides: OverrideList = None,

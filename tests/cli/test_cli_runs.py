@@ -118,3 +118,13 @@ def test_a_story_needs_no_torch(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.startswith("uid 1: ")
     assert done.stdout.splitlines()[-1].strip() == "loaded:"
+
+
+def test_a_timeline_is_written_beside_the_run(folder: Path, tmp_path: Path) -> None:
+    """And where there are no events, one line says so. Catches a traceback, or a file that nobody finds."""
+    code, out, _ = covsim("trace", str(folder), "--out", str(tmp_path / "timeline.json"))
+    assert (code, (tmp_path / "timeline.json").is_file()) == (0, True)
+    assert "Perfetto" in out or "perfetto" in out
+    code, _, err = covsim("trace", str(tmp_path))
+    assert code == 2
+    assert len(err.splitlines()) == 1
