@@ -201,23 +201,14 @@ class Simulation:
         clock = timeline_with_faults(scenario).clock(self.env)
         clock.on_open(lambda window: self._open_window(clock, window))
         network = self._network = Network(self.env, scenario.network)
-        self.charges = Charges(
-            regular_model_bytes=self.exchange.regular_bytes,
-            regular_deployment_bytes=scenario.payload_bytes,
-            evaluation_s=scenario.deployment.evaluation,
-        )
+        self.charges = charges_of(scenario, self.exchange.regular_bytes)
         self.commons = Commons(
             env=self.env,
             clock=clock,
             store=ObjectStore(self.env, network, scenario.store, self._streams, self._emit),
             board=Board(),
             samples=SyncSamples(),
-            shelf=Shelf(
-                self.lineages.root,
-                scenario.checkpoints.every,
-                BYTES_PER_PARAMETER * num_parameters(scenario.charged_tensors),
-                wanted=can_miss_rounds(scenario),
-            ),
+            shelf=shelf_of(scenario, self.lineages.root),
             roster=Roster(self._specs, first_free=scenario.peers),
             chain=ChainNode(self.env, clock, scenario.chain, self._streams, self._emit, signatures),
             purses=self.purses,
@@ -352,6 +343,17 @@ class Simulation:
         for node in nodes:
             first.setdefault(node.lineage.key, node)
         return {node.name: node.lineage for node in first.values()}
+
+
+def charges_of(scenario: Scenario, regular_model_bytes: float) -> Charges:
+    """What the deployment charges for the model's payloads, whose regular length is given."""
+    return Charges(regular_model_bytes, scenario.payload_bytes, scenario.deployment.evaluation)
+
+
+def shelf_of(scenario: Scenario, root: Lineage) -> Shelf:
+    """How often checkpoints are kept, and how large they are."""
+    size = BYTES_PER_PARAMETER * num_parameters(scenario.charged_tensors)
+    return Shelf(root, scenario.checkpoints.every, size, wanted=can_miss_rounds(scenario))
 
 
 def can_miss_rounds(scenario: Scenario) -> bool:

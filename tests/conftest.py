@@ -8,7 +8,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from covsim.events import Digest, Event
+from covsim.digest import Digest
+from covsim.events import Event
 from covsim.nodes.seam import Computed
 from covsim.scenario import Scenario, loads
 from covsim.simulation import Simulation

@@ -33,7 +33,7 @@ from covsim.emulation.s3_store import S3Store
 from covsim.events import Event, HeldOutMeasured, NodeJoined, TaskMeasured
 from covsim.gauntlet.sync import sample_positions
 from covsim.learning.trainer import Trainer
-from covsim.nodes.commons import Charges, Commons
+from covsim.nodes.commons import Commons
 from covsim.nodes.conspiracy import Conspiracy
 from covsim.nodes.encoder import Encoder
 from covsim.nodes.examination import Examination, held_out_loss
@@ -44,15 +44,13 @@ from covsim.nodes.peer import Peer
 from covsim.nodes.purse import Purses
 from covsim.nodes.roster import Roster
 from covsim.nodes.seam import Computed
-from covsim.nodes.shelf import Shelf
 from covsim.nodes.trained import trained_learning
 from covsim.nodes.validator import Validator
 from covsim.protocol.lineage import Lineage
 from covsim.randomness import Streams
 from covsim.scenario import Scenario, load, population
-from covsim.scenario.deployment import BYTES_PER_PARAMETER, num_parameters
 from covsim.scenario.strikes import timeline_with_faults
-from covsim.simulation import MAX_ROUNDS, can_miss_rounds
+from covsim.simulation import MAX_ROUNDS, charges_of, shelf_of
 from covsim.world.clock import alarm
 from covsim.world.network import Resource
 
@@ -331,17 +329,6 @@ class Node:
                 self.emit(TaskMeasured(time_s, self.name, last_round, task.kind, accuracy))
         content = self.learning.content(lineage)
         self._caller.tell("report", self.name, "measured", (loss, content))
-
-
-def charges_of(scenario: Scenario, regular_model_bytes: float) -> Charges:
-    """What the deployment charges for the model's payloads."""
-    return Charges(regular_model_bytes, scenario.payload_bytes, scenario.deployment.evaluation)
-
-
-def shelf_of(scenario: Scenario, root: Lineage) -> Shelf:
-    """How often checkpoints are kept, and how large they are."""
-    size = BYTES_PER_PARAMETER * num_parameters(scenario.charged_tensors)
-    return Shelf(root, scenario.checkpoints.every, size, wanted=can_miss_rounds(scenario))
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import save_file
 
 from covsim.chain.ledger import write_ledger
+from covsim.digest import Digest
 from covsim.emulation.journal import NAME, in_order, kept_events
 from covsim.emulation.supervisor import Outcome
-from covsim.events import Digest, RunStopped
+from covsim.events import RunStopped
 from covsim.nodes.stop_watch import StopWatch
 from covsim.nodes.trained import trained_learning
 from covsim.observing import Observers
@@ -23,11 +24,8 @@ from covsim.randomness import Streams
 from covsim.record.files import write_json, write_whole
 from covsim.record.provenance import provenance
 from covsim.record.recorder import Recorder
-from covsim.record.runner import by_name
-from covsim.record.summary import summary
+from covsim.record.runner import by_name, summary_of
 from covsim.scenario import Scenario, population
-from covsim.scenario.deployment import compression, num_parameters
-from covsim.scenario.faults import labels
 
 BROKEN = "broken off"
 """Why a run ended that was killed, interrupted, or could not go on."""
@@ -43,7 +41,7 @@ def write_results(
         links: the kind of links.
         total_wall_s: real seconds of the run.
     """
-    digest, recorder = Digest(), _recorder(scenario)
+    digest, recorder = Digest(), Recorder.of_scenario(scenario)
     for event in in_order(outcome.events):
         digest.add(event)
         recorder.observe(event)
@@ -55,7 +53,10 @@ def write_results(
     write_whole(folder / "ledger.jsonl", lambda part: write_ledger(part, outcome.blocks))
     write_json(folder / "nodes.json", outcome.numbers)
     write_json(folder / "provenance.json", provenance(identity, total_wall_s, torch.device("cpu")))
-    result = _summary(scenario, recorder, digest, outcome, total_wall_s) | emulated(scenario, outcome, links)
+    learning = trained_learning(scenario, Streams(scenario.seed), replaying=True)
+    training_wall_s = sum(numbers["training_wall_s"] for numbers in outcome.numbers.values())
+    result = summary_of(scenario, learning, outcome.blocks, recorder, digest, training_wall_s, total_wall_s)
+    result |= emulated(scenario, outcome, links)
     write_json(folder / "summary.json", result)
     (folder / NAME).unlink(missing_ok=True)
     return result
@@ -63,7 +64,7 @@ def write_results(
 
 def write_partial(scenario: Scenario, folder: Path) -> tuple[int, float]:
     """Write the tables of what was kept of a run that nobody could end; returns how many events, and until when."""
-    events, recorder = kept_events(folder), _recorder(scenario)
+    events, recorder = kept_events(folder), Recorder.of_scenario(scenario)
     last_s = events[-1].time_s if events else 0.0
     stop = StopWatch(scenario, population(scenario), simpy.Environment())
     observers = Observers([stop, recorder])
@@ -116,31 +117,3 @@ def _waited_s(scenario: Scenario, outcome: Outcome) -> float:
     """The longest that a node had to wait for its training, in simulated seconds."""
     waits = [waited_s for numbers in outcome.numbers.values() for _, _, waited_s in numbers["efforts"]]
     return max(waits, default=0.0) / scenario.emulation.seconds_per_second
-
-
-def _recorder(scenario: Scenario) -> Recorder:
-    stakes = {name: validator.stake for name, validator in scenario.validators.items()}
-    return Recorder(scenario.record.level, stakes, scenario.economics, scenario.planned_rounds)
-
-
-def _summary(
-    scenario: Scenario, recorder: Recorder, digest: Digest, outcome: Outcome, total_wall_s: float
-) -> dict[str, Any]:
-    learning = trained_learning(scenario, Streams(scenario.seed), replaying=True)
-    bigram_nats = learning.bigram_nats()
-    deployed, sent = num_parameters(scenario.charged_tensors), scenario.payload_bytes
-    result = summary(
-        recorder,
-        scenario,
-        digest=digest,
-        payload_bytes=sent,
-        compression_ratio=compression(deployed, sent),
-        compression_ratio_model=compression(scenario.model.num_parameters, learning.exchange.regular_bytes),
-        training_wall_s=sum(numbers["training_wall_s"] for numbers in outcome.numbers.values()),
-        total_wall_s=total_wall_s,
-        tokens_are_bytes=learning.tokens_are_bytes,
-        diagnostics={"bigram_nats": math.nan if bigram_nats is None else bigram_nats},
-        faults=labels(scenario.faults),
-    )
-    blocks = outcome.blocks
-    return result | {"ledger.blocks": len(blocks), "ledger.head": blocks[-1].sha256}

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from covsim.events import Digest, Event
+from covsim.digest import Digest
+from covsim.events import Event
 from covsim.layered_simulation import LayeredSimulation
 from covsim.record.files import write_json
 from covsim.record.provenance import provenance
@@ -27,8 +28,7 @@ def watched(
 ) -> tuple[Recorder, dict[str, Any]] | None:
     """Run a layered scenario without a folder: what was recorded, and its summary; None if it was interrupted."""
     began, digest = time.perf_counter(), Digest()
-    stakes = {name: validator.stake for name, validator in scenario.validators.items()}
-    recorder = Recorder(scenario.record.level, stakes, scenario.economics, scenario.planned_rounds)
+    recorder = Recorder.of_scenario(scenario)
     simulation = LayeredSimulation(scenario, (digest.add, recorder.observe, *observers))
     if not simulation.run(interrupted):
         return None

@@ -31,6 +31,7 @@ from covsim.events import (
 from covsim.nodes.purse import Purses
 from covsim.observing import Observers, Stretch
 from covsim.record.columns import Columns
+from covsim.scenario.schema import Scenario
 from covsim.scenario.sections import by_stake
 
 Level = Literal["summary", "rounds", "transfers"]
@@ -116,6 +117,12 @@ class Recorder:
             HeldOutMeasured: self._measured,
         }
         self._observers = Observers([self])
+
+    @classmethod
+    def of_scenario(cls, scenario: Scenario, level: Level | None = None) -> Recorder:
+        """That of a scenario; at the level that it asks for, unless another is given."""
+        stakes = {name: validator.stake for name, validator in scenario.validators.items()}
+        return cls(level or scenario.record.level, stakes, scenario.economics, scenario.planned_rounds)
 
     def observe(self, event: Event) -> None:
         """Remember an event, as far as the level asks for it."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
-from covsim.events import Digest
+from covsim.digest import Digest
 from covsim.nodes.formula import Incomparable
 from covsim.nodes.recorded import Answers, Labeled, ScheduleChanged, recorded_learning
 from covsim.nodes.trained import exchange_of, trained_learning
@@ -84,16 +84,16 @@ def retime(scenario: Scenario, answers: Answers) -> dict[str, Any]:
 def _executed(scenario: Scenario, answers: Answers) -> dict[str, Any]:
     began = time.perf_counter()
     digest, tape = Digest(), TapeHash()
-    stakes = {name: validator.stake for name, validator in scenario.validators.items()}
     # Of single transfers the summary wants the sums alone.
-    recorder = Recorder("rounds", stakes, scenario.economics, scenario.planned_rounds)
-    watching = (digest.add, recorder)
+    recorder = Recorder.of_scenario(scenario, "rounds")
+    watching = (digest, recorder)
     simulation = Simulation(scenario, Labeled(tape, answers), watching, recorded_learning(answers), answers.signatures)
     while not simulation.finished:
         simulation.go_on(BURST)
     simulation.finish(tape.sha256)
     digest.add_final(simulation.final_content)
-    return summary_of(simulation, recorder, digest, 0.0, time.perf_counter() - began)
+    blocks, wall_s = simulation.commons.chain.chain.blocks, time.perf_counter() - began
+    return summary_of(scenario, simulation.learning, blocks, recorder, digest, 0.0, wall_s)
 
 
 @contextmanager

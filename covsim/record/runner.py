@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from covsim.chain.ledger import write_ledger
-from covsim.events import Digest
+from covsim.chain.ledger import Sealed, write_ledger
+from covsim.digest import Digest
+from covsim.nodes.learning import Learning
 from covsim.observing import Observer, Sorted
 from covsim.record.checkpoint import Checkpoint, DamagedCheckpoint, newest_checkpoint, save_checkpoint
 from covsim.record.files import file_sha256, write_json, write_text, write_whole
@@ -236,8 +237,7 @@ class _Execution:
         self._earlier_total_s = checkpoint.total_wall_s if checkpoint else 0.0
         self._digest = Digest()
         self._tape = tape
-        stakes = {name: validator.stake for name, validator in scenario.validators.items()}
-        self._recorder = Recorder(scenario.record.level, stakes, scenario.economics, scenario.planned_rounds)
+        self._recorder = Recorder.of_scenario(scenario)
         watching: list[Observer | Sorted] = [self._digest, self._recorder, *observers]
         try:
             self._simulation = Simulation(scenario, self._tape, watching)
@@ -355,33 +355,38 @@ class _Execution:
         self._recorder.write(folder)
         write_whole(folder / "ledger.jsonl", lambda part: write_ledger(part, simulation.commons.chain.chain.blocks))
         write_json(folder / "provenance.json", provenance(self._identity, self._total_wall_s, device))
-        result = summary_of(simulation, self._recorder, self._digest, self._training_wall_s, self._total_wall_s)
+        blocks, walls = simulation.commons.chain.chain.blocks, (self._training_wall_s, self._total_wall_s)
+        result = summary_of(scenario, learning, blocks, self._recorder, self._digest, *walls)
         write_json(folder / "summary.json", result)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # there is nothing left to resume
         return _finished(folder) or {}
 
 
 def summary_of(
-    simulation: Simulation, recorder: Recorder, digest: Digest, training_wall_s: float, total_wall_s: float
+    scenario: Scenario,
+    learning: Learning,
+    blocks: Sequence[Sealed],
+    recorder: Recorder,
+    digest: Digest,
+    training_wall_s: float,
+    total_wall_s: float,
 ) -> dict[str, Any]:
-    """The content of summary.json for a simulation that is finished; the digest holds its end already."""
-    scenario, learning, charges = simulation.scenario, simulation.learning, simulation.charges
+    """The content of summary.json for an execution that is finished; the digest holds its end already."""
     bigram_nats = learning.bigram_nats()
-    deployed, sent = num_parameters(scenario.charged_tensors), charges.regular_deployment_bytes
+    deployed, sent = num_parameters(scenario.charged_tensors), scenario.payload_bytes
     result = summary(
         recorder,
         scenario,
         digest=digest,
         payload_bytes=sent,
         compression_ratio=compression(deployed, sent),
-        compression_ratio_model=compression(scenario.model.num_parameters, charges.regular_model_bytes),
+        compression_ratio_model=compression(scenario.model.num_parameters, learning.exchange.regular_bytes),
         training_wall_s=training_wall_s,
         total_wall_s=total_wall_s,
         tokens_are_bytes=learning.tokens_are_bytes,
         diagnostics={"bigram_nats": math.nan if bigram_nats is None else bigram_nats},
         faults=labels(scenario.faults),
     )
-    blocks = simulation.commons.chain.chain.blocks
     return result | {"ledger.blocks": len(blocks), "ledger.head": blocks[-1].sha256}
 
 

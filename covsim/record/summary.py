@@ -37,8 +37,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from covsim.digest import Digest
 from covsim.events import (
-    Digest,
     EpochSettled,
     Evaluated,
     NodeLeft,

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from covsim.events import Digest
+from covsim.digest import Digest
 from covsim.nodes.seam import Computed
 from covsim.record.recorder import Recorder
 from covsim.scenario import load

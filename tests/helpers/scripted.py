@@ -8,7 +8,8 @@ from typing import Any
 
 from covsim.behaviors import Behavior
 from covsim.behaviors.base import Knowledge, Script
-from covsim.events import Digest, Event
+from covsim.digest import Digest
+from covsim.events import Event
 from covsim.nodes.seam import Computed, Seam
 from covsim.record.checkers import all_checkers
 from covsim.record.tape import Tape

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 from synthetic import STAKES
 
-from covsim.events import Digest, Event
+from covsim.digest import Digest
+from covsim.events import Event
 from covsim.protocol.aggregators import Mean
 from covsim.record.files import write_json
 from covsim.record.recorder import Recorder

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covsim.events import Digest, Event, RoundSettled, Transferred
+from covsim.digest import Digest
+from covsim.events import Event, RoundSettled, Transferred
 from covsim.layered_simulation import LayeredSimulation
 from covsim.nodes.layered import LayerPlan
 from covsim.protocol.fragments import Layers

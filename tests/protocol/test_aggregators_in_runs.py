@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from covsim.events import Digest, Event, ListPublished
+from covsim.digest import Digest
+from covsim.events import Event, ListPublished
 from covsim.protocol import SparseLoCo
 from covsim.protocol.aggregators import Aggregator, aggregators
 from covsim.protocol.base import Claims, Decoded, Layout

@@ -11,7 +11,8 @@ import pytest
 import torch
 from byzfl_parts import byzfl
 
-from covsim.events import Digest, Event, HeldOutMeasured
+from covsim.digest import Digest
+from covsim.events import Event, HeldOutMeasured
 from covsim.nodes.seam import Computed
 from covsim.protocol.aggregators import aggregators, pre_aggregators
 from covsim.protocol.base import Decoded, Layout

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from covsim.events import Digest, Event
+from covsim.digest import Digest
+from covsim.events import Event
 from covsim.record.checkers import all_checkers
 from covsim.record.files import write_json
 from covsim.record.recorder import Recorder

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from covsim.events import Digest, Event, Trained, learned
+from covsim.digest import Digest
+from covsim.events import Event, Trained, learned
 from covsim.packing import Rows
 
 SIMPLE = st.one_of(

@@ -8,8 +8,8 @@ import pytest
 from synthetic import STAKES, play
 
 from covsim.chain.economics import EconomicsSettings
+from covsim.digest import Digest
 from covsim.events import (
-    Digest,
     EpochSettled,
     Evaluated,
     Event,

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covsim.behaviors.base import Behavior, PeerVerbs, Script
+from covsim.digest import Digest
 from covsim.events import (
     BatchCut,
-    Digest,
     Evaluated,
     Event,
     Gathered,

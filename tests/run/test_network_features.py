@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from covsim.events import Digest, Event, RequestRefused, Transferred
+from covsim.digest import Digest
+from covsim.events import Event, RequestRefused, Transferred
 from covsim.nodes.seam import Computed
 from covsim.record.checkers import all_checkers
 from covsim.scenario import Scenario, load

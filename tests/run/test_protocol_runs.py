@@ -15,8 +15,8 @@ from test_swarm import drawn
 from torch import Tensor
 
 from covsim.behaviors import Honest
+from covsim.digest import Digest
 from covsim.events import (
-    Digest,
     Evaluated,
     Event,
     Gathered,

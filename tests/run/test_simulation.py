@@ -115,7 +115,7 @@ def test_thread_count_changes_no_diagnostic(threads: None) -> None:
 def test_digest_is_the_same_in_any_process(tiny: Scenario) -> None:
     program = (
         "import sys; from covsim.scenario import loads; from covsim.simulation import Simulation;"
-        "from covsim.nodes.seam import Computed; from covsim.events import Digest;"
+        "from covsim.nodes.seam import Computed; from covsim.digest import Digest;"
         "d = Digest(); s = Simulation(loads(sys.stdin.read()), Computed(), (d.add,))\n"
         "while not s.finished: s.step()\n"
         "s.finish(); print(d.clock, d.learning)"

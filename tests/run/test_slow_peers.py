@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from scripted import resumed_at
 
-from covsim.events import BatchCut, Digest, Event, Gathered, NodeJoined, RoundSettled, RunStopped, Submitted, Trained
+from covsim.digest import Digest
+from covsim.events import BatchCut, Event, Gathered, NodeJoined, RoundSettled, RunStopped, Submitted, Trained
 from covsim.nodes.pace import Pace
 from covsim.nodes.seam import Computed
 from covsim.randomness import Streams

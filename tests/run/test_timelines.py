@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scripted import resumed_at
 
+from covsim.digest import Digest
 from covsim.events import (
-    Digest,
     Event,
     Exchanged,
     FaultBegan,

@@ -11,8 +11,8 @@ import torch
 from scripted import with_scripts
 
 from covsim.behaviors.base import Script
+from covsim.digest import Digest
 from covsim.events import (
-    Digest,
     Evaluated,
     Event,
     Gathered,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from covsim.events import Digest, Event
+from covsim.digest import Digest
+from covsim.events import Event
 from covsim.record.recorder import Recorder
 from covsim.record.summary import summary
 from covsim.scenario import Scenario, ScenarioError, load
